@@ -1,0 +1,176 @@
+"""What the HTTP API needs of the node it stands on: one sentence a method. `node.py` implements it.
+
+Reads are answered from a store snapshot and published immutable state on the HTTP thread; the `async` acts run on
+the node's trio loop and are reached only through `api/bridge.py`. All raise the classes of `xnode.core.faults`.
+"""
+
+import socket
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from xnode.core.attestations import Attestation
+from xnode.core.blocks import Block
+from xnode.core.genesis import Genesis
+from xnode.core.ledger import Outcome
+from xnode.core.lease import Resources
+from xnode.core.machine import ExecResult, MachineStatus
+from xnode.core.values import Address, Hash, PublicKey, Signature
+from xnode.store.snapshot import Snapshot
+
+
+class LeaseForm(NamedTuple):
+    """A parsed lease request; `duration` and `timeout` in seconds; `max_cost` 0 means no bound."""
+
+    resources: Resources
+    duration: int
+    access_pub_key: PublicKey
+    timeout: float
+    provider: Address | None
+    policy: str
+    max_cost: int
+    image: str
+    idempotency_key: str  # "" means none
+
+
+class ProviderView(NamedTuple):
+    """A provider as last heard of on the market topic; `last_seen` in ns."""
+
+    address: Address
+    capacity: Resources
+    available: Resources
+    active_leases: int
+    multiplier_milli: int
+    certificate_hash: Hash
+    accelerator: str
+    last_seen: int
+
+
+class MachineView(NamedTuple):
+    """One machine of GET /vms, of this node as its provider or as its consumer; times in ns."""
+
+    lease_hash: Hash
+    status: MachineStatus
+    resources: Resources
+    created_at: int
+    state_since: int
+    ssh_port: int  # 0 where this node is not its provider
+    host_key: PublicKey
+    driver: str
+    image: str
+    accelerator: str
+    reason: str
+
+
+class PeerView(NamedTuple):
+    """One connected peer; `connected_at` in ns."""
+
+    peer_id: str
+    address: str
+    version: str
+    connected_at: int
+
+
+class Check(NamedTuple):
+    """One named readiness check."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Quote(NamedTuple):
+    """What a lease would cost now."""
+
+    cost: int
+    stake: int
+    offers: tuple[tuple[Address, int], ...]  # (provider, cost), best first
+
+
+class AccessProof(NamedTuple):
+    """A tunnel request's own proof: signature by the lease's access key; timestamp in ns."""
+
+    signature: Signature
+    timestamp: int
+
+
+class NodePort(ABC):
+    """The node under the API."""
+
+    genesis: Genesis
+    address: Address
+
+    @abstractmethod
+    def snapshot(self) -> Snapshot:
+        """A consistent read-only view of the ledger, to be closed by the caller (`with`)."""
+
+    @abstractmethod
+    def providers(self) -> tuple[ProviderView, ...]:
+        """Providers heard of within the ad's life, sorted by address."""
+
+    @abstractmethod
+    def machines(self) -> tuple[MachineView, ...]:
+        """Machines of this node as provider and as consumer, sorted by lease hash."""
+
+    @abstractmethod
+    def peers(self) -> tuple[PeerView, ...]:
+        """Connected peers, sorted by id."""
+
+    @abstractmethod
+    def checks(self) -> tuple[Check, ...]:
+        """The readiness checks by name."""
+
+    @abstractmethod
+    def info(self) -> dict[str, object]:
+        """GET /node without its peers: id, address, version, network_id, genesis_hash, roles, counts, sync, addresses."""
+
+    @abstractmethod
+    def counters(self) -> dict[str, int]:
+        """Named counters and gauges for GET /metrics (drops, refusals, queue lengths)."""
+
+    @abstractmethod
+    def lease_events(self, lease_hash: Hash) -> tuple[tuple[int, str, str], ...]:
+        """The steps of one lease seen by this node: (ns, step, detail), oldest first; empty when unknown."""
+
+    @abstractmethod
+    async def quote(self, form: LeaseForm) -> Quote:
+        """Asks the market and commits nothing."""
+
+    @abstractmethod
+    async def request_lease(self, form: LeaseForm) -> Hash:
+        """Leases a machine and returns once its provider has accepted."""
+
+    @abstractmethod
+    async def cancel_lease(self, lease_hash: Hash) -> None:
+        """Cancels an own lease that nobody has accepted yet; WrongState after that."""
+
+    @abstractmethod
+    async def attest(self, lease_hash: Hash) -> Attestation:
+        """Attests by this node's own timekeeper or the configured one; Unavailable when there is none."""
+
+    @abstractmethod
+    async def execute(self, lease_hash: Hash, command: str, timeout: float) -> ExecResult:
+        """Runs a shell command in a machine that this node hosts; `timeout` in seconds."""
+
+    @abstractmethod
+    async def open_tunnel(self, lease_hash: Hash, proof: AccessProof | None) -> "TunnelEnd":
+        """Reaches the lease's SSH port, wherever its provider is; raises before anything is answered to the client."""
+
+    @abstractmethod
+    async def submit_block(self, block: Block) -> Outcome:
+        """Offers a signed block to the ledger and gossips it if it is new and good."""
+
+    @abstractmethod
+    async def add_peer(self, address: str) -> None:
+        """Dials a peer by its multiaddress and keeps it among the configured ones until the node stops."""
+
+
+class TunnelEnd(ABC):
+    """The far end of a tunnel that is open but not yet joined to a client."""
+
+    @abstractmethod
+    async def join(self, sock: socket.socket, early: bytes, eof: bool) -> None:
+        """Takes the client's detached socket over, with the bytes it sent early, and returns at once; trio carries on."""
+
+    @abstractmethod
+    async def abandon(self) -> None:
+        """Closes the far end, because the client went away before it could be joined."""

@@ -1,0 +1,59 @@
+"""What the roles and the machine drivers tell each other about virtual machines: plain values (section 12)."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from xnode.core.values import Hash, PublicKey
+
+
+class MachineStatus(StrEnum):
+    """The states a machine is shown in (http-api: GET /vms)."""
+
+    PROVISIONING = "provisioning"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    DESTROYED = "destroyed"
+
+
+class MachineSpec(NamedTuple):
+    """What a lease asks of a machine. memory in MiB, disk in GiB; a zero means the driver's least."""
+
+    lease_hash: Hash
+    vcpus: int
+    memory_mb: int
+    disk_gb: int
+    access_key: PublicKey
+    image: str  # "" means the driver's default image
+
+
+class Machine(NamedTuple):
+    """One machine as a driver sees it; times in ns since the epoch, `host_key` ed25519, `ssh_port` on 127.0.0.1."""
+
+    spec: MachineSpec
+    name: str  # "xnode-" + the first 12 characters of the lease hash
+    status: MachineStatus
+    host_key: PublicKey
+    ssh_port: int  # 0 while it does not run
+    driver: str
+    image: str
+    accelerator: str
+    created_at: int
+    state_since: int
+    reason: str  # why it failed or stopped; "" otherwise
+
+
+class ExecResult(NamedTuple):
+    """The outcome of one command in a machine; the streams are cut at 1 MiB each, then `truncated` is true."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    duration_ms: int
+    truncated: bool
+
+
+def machine_name(lease_hash: Hash) -> str:
+    """The machine's name (section 12)."""
+    return "xnode-" + lease_hash.hex()[:12]

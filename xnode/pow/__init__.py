@@ -1,0 +1,1 @@
+"""The proof-of-work solver. The only room that knows its kernel."""

@@ -1,0 +1,1 @@
+"""LevelDB: the key schema, one atomic batch a block, snapshots. The only room that knows plyvel."""

@@ -1,0 +1,56 @@
+"""The port that every machine driver fills: one-sentence contracts, the same for QEMU, Lima and the simulator's fake.
+
+A driver keeps what it knows on disk, so that a node that was killed finds its machines again. All methods run on the
+node's trio loop and block it for no more than a few milliseconds; all failures are MachineFault, NotFound or WrongState.
+"""
+
+from abc import ABC, abstractmethod
+
+import trio
+
+from xnode.core.lease import EndProof
+from xnode.core.machine import ExecResult, Machine, MachineSpec
+from xnode.core.values import Hash
+
+
+class Driver(ABC):
+    """One kind of virtual machine on this host."""
+
+    name: str
+    accelerator: str  # "kvm" or "tcg": what guests really run on
+
+    @abstractmethod
+    async def create(self, spec: MachineSpec) -> Machine:
+        """Prepares a machine's files (disk, seed, host key) durably; repeated for the same spec it changes nothing."""
+
+    @abstractmethod
+    async def start(self, lease_hash: Hash) -> Machine:
+        """Boots it and returns once an SSH login with the provider's own key has worked; already running is success."""
+
+    @abstractmethod
+    async def stop(self, lease_hash: Hash) -> Machine:
+        """Powers it off, gently then firmly, and keeps its disk; already stopped is success."""
+
+    @abstractmethod
+    async def destroy(self, lease_hash: Hash, proof: EndProof) -> None:
+        """Ends it and removes its files; only with the proof that its lease is over; already gone is success."""
+
+    @abstractmethod
+    async def execute(self, lease_hash: Hash, command: str, timeout: float) -> ExecResult:
+        """Runs a shell command in it as root; after `timeout` seconds the command is killed and exit code is 124."""
+
+    @abstractmethod
+    async def dial_ssh(self, lease_hash: Hash) -> trio.SocketStream:
+        """Connects to its SSH port; raises WrongState(not_running) when it does not run."""
+
+    @abstractmethod
+    async def adopt(self) -> tuple[Machine, ...]:
+        """Called once at start: finds the machines left by an earlier run, running or not, and takes them over."""
+
+    @abstractmethod
+    async def refresh(self) -> tuple[Machine, ...]:
+        """Looks at every machine's process and returns what is true now, sorted by lease hash."""
+
+    @abstractmethod
+    def machines(self) -> tuple[Machine, ...]:
+        """What was true at the last look, without waiting, sorted by lease hash."""

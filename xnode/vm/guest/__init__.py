@@ -1,0 +1,1 @@
+"""What runs inside the guests, and how their images are built."""
