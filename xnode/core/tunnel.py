@@ -1,0 +1,220 @@
+"""The tunnel's handshake and the access proof of an HTTP tunnel request (protocol section 12).
+
+Theory of operation. A client names a lease, the provider answers with a random challenge, the client signs both
+with a key that the lease admits, the provider dials the machine and answers one byte. The provider's side is a
+value, `Handshake`, that moves through the steps of one table and never back, so a challenge is answered at most
+once, right or wrong. What the client is told is a `TunnelAnswer`: 0 opens the tunnel, every other number is a
+named refusal, followed by a text. An unknown lease is refused only after the signature, so that the first two
+messages are the same for every lease.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum, StrEnum
+from typing import Final, NamedTuple
+
+from xnode.core.faults import Ended, Fault, NotAllowed, NotFound, PeerFault, Unavailable, WrongState
+from xnode.core.hashing import NetworkKey, Tag, tagged_hash
+from xnode.core.keys import verify
+from xnode.core.values import HASH_BYTES, NS, SIGNATURE_BYTES, ZERO_HASH, Hash, PublicKey, Signature
+
+CHALLENGE_BYTES: Final = 32
+REFUSAL_TEXT_BYTES_MAX: Final = 1024
+ACCESS_WINDOW: Final = 60 * NS  # how far an access proof's timestamp may be from now, either way
+ACCESS_PROOFS_MAX: Final = 10_000  # remembered as used; above it new ones wait until old ones left the window
+
+
+class TunnelAnswer(IntEnum):
+    """The byte that ends the handshake; everything but OPEN is followed by a text for people."""
+
+    OPEN = 0
+    MALFORMED = 1
+    UNKNOWN_LEASE = 2
+    LEASE_ENDED = 3
+    NOT_ALLOWED = 4
+    NOT_RUNNING = 5
+    BUSY = 6
+    UNREACHABLE = 7
+    LATE = 8
+
+
+class Step(StrEnum):
+    """Where the provider's side of a handshake stands."""
+
+    GREETING = "greeting"  # waits for the lease hash
+    CHALLENGED = "challenged"  # waits for the signature
+    DIALLING = "dialling"  # connects to the machine
+    OPEN = "open"
+    REFUSED = "refused"
+
+
+class TunnelEvent(StrEnum):
+    """What moves a handshake."""
+
+    NAMED = "named"
+    PROVED = "proved"
+    DIALLED = "dialled"
+    FAILED = "failed"
+
+
+TRANSITIONS: Final = {
+    (Step.GREETING, TunnelEvent.NAMED): Step.CHALLENGED,
+    (Step.GREETING, TunnelEvent.FAILED): Step.REFUSED,
+    (Step.CHALLENGED, TunnelEvent.PROVED): Step.DIALLING,
+    (Step.CHALLENGED, TunnelEvent.FAILED): Step.REFUSED,
+    (Step.DIALLING, TunnelEvent.DIALLED): Step.OPEN,
+    (Step.DIALLING, TunnelEvent.FAILED): Step.REFUSED,
+}
+
+
+class Handshake(NamedTuple):
+    """The provider's side of one tunnel. `challenge`: 32 random bytes; `answer` and `text` count once it is over."""
+
+    step: Step = Step.GREETING
+    lease_hash: Hash = ZERO_HASH
+    challenge: bytes = b""
+    answer: TunnelAnswer = TunnelAnswer.OPEN
+    text: str = ""
+
+
+def _move(state: Handshake, event: TunnelEvent) -> Step:
+    step = TRANSITIONS.get((state.step, event))
+    if step is None:
+        raise WrongState("tunnel_step", f"a handshake that is {state.step} can't be {event}; start a new one")
+    return step
+
+
+def on_lease_hash(state: Handshake, data: bytes, challenge: bytes) -> Handshake:
+    """The client has named its lease; `challenge` must be fresh random bytes, which are sent to it."""
+    if len(data) != HASH_BYTES or len(challenge) != CHALLENGE_BYTES:
+        return refuse(state, TunnelAnswer.MALFORMED, f"a lease hash has {HASH_BYTES} bytes")
+    step = _move(state, TunnelEvent.NAMED)
+    return state._replace(step=step, lease_hash=Hash(data), challenge=challenge)
+
+
+def on_signature(
+    state: Handshake, network_key: NetworkKey, keys: Sequence[PublicKey], signature: bytes
+) -> Handshake:
+    """The client has signed: DIALLING when one of `keys` made the signature, else REFUSED. Spends the challenge."""
+    step = _move(state, TunnelEvent.PROVED)
+    if len(signature) != SIGNATURE_BYTES:
+        return refuse(state, TunnelAnswer.MALFORMED, f"a signature has {SIGNATURE_BYTES} bytes")
+    message = tunnel_message(network_key, state.lease_hash, state.challenge)
+    if not any(verify(key, message, signature) for key in keys):
+        why = "sign with the lease's access key or its consumer's account"
+        return refuse(state, TunnelAnswer.NOT_ALLOWED, why)
+    return state._replace(step=step)
+
+
+def on_dialled(state: Handshake) -> Handshake:
+    """The machine has answered the dial: the tunnel is open."""
+    return state._replace(step=_move(state, TunnelEvent.DIALLED))
+
+
+def refuse(state: Handshake, answer: TunnelAnswer, text: str) -> Handshake:
+    """Ends a handshake that is not over yet; `text` says to the client what to do."""
+    return state._replace(step=_move(state, TunnelEvent.FAILED), answer=answer, text=text)
+
+
+def on_fault(state: Handshake, fault: Fault) -> Handshake:
+    """Ends a handshake for a fault of this node, its machine or the client."""
+    return refuse(state, _answer_of(fault), str(fault))
+
+
+def answer_bytes(state: Handshake) -> bytes:
+    """What the client is sent at the end: 1 byte, and up to 1 KiB of UTF-8 text unless the tunnel is open."""
+    text = clip_text(state.text, REFUSAL_TEXT_BYTES_MAX)
+    return bytes([state.answer]) + text.encode()
+
+
+def clip_text(text: str, bytes_max: int) -> str:
+    """The text without control characters, cut to `bytes_max` bytes of UTF-8 between characters."""
+    clean = "".join(char if char.isprintable() else " " for char in text)
+    return clean.encode(errors="replace")[:bytes_max].decode(errors="ignore")
+
+
+def tunnel_message(network_key: NetworkKey, lease_hash: Hash, challenge: bytes) -> bytes:
+    """The 32 bytes that the client signs: keyed hash of tag `tunnel` || lease hash || challenge."""
+    return tagged_hash(network_key, Tag.TUNNEL, lease_hash + challenge)
+
+
+def access_message(network_key: NetworkKey, lease_hash: Hash, timestamp: int) -> bytes:
+    """The 32 bytes under `X-Access-Signature`: keyed hash of tag `access` || lease hash || timestamp.
+
+    The timestamp is in ns, 8 bytes big-endian.
+    """
+    return tagged_hash(network_key, Tag.ACCESS, lease_hash + timestamp.to_bytes(8, "big"))
+
+
+_ANSWERS: Final = (
+    (NotFound, TunnelAnswer.UNKNOWN_LEASE),
+    (Ended, TunnelAnswer.LEASE_ENDED),
+    (NotAllowed, TunnelAnswer.NOT_ALLOWED),
+    (WrongState, TunnelAnswer.NOT_RUNNING),
+    (Unavailable, TunnelAnswer.BUSY),
+)
+
+
+def _answer_of(fault: Fault) -> TunnelAnswer:
+    return next((answer for kind, answer in _ANSWERS if isinstance(fault, kind)), TunnelAnswer.UNREACHABLE)
+
+
+_FAULTS: Final[dict[int, tuple[type[Fault], str]]] = {
+    TunnelAnswer.UNKNOWN_LEASE: (NotFound, "lease_unknown"),
+    TunnelAnswer.LEASE_ENDED: (Ended, "lease_ended"),
+    TunnelAnswer.NOT_ALLOWED: (NotAllowed, "tunnel_not_allowed"),
+    TunnelAnswer.NOT_RUNNING: (WrongState, "not_running"),
+    TunnelAnswer.BUSY: (Unavailable, "tunnel_busy"),
+}
+
+
+def fault_of(answer: int, text: bytes) -> Fault:
+    """The client's fault for a refusal that it was sent; the provider's `text` comes out printable."""
+    kind, code = _FAULTS.get(answer, (PeerFault, "tunnel_refused"))
+    message = clip_text(text.decode(errors="replace"), REFUSAL_TEXT_BYTES_MAX)
+    return kind(code, message or f"the provider refused the tunnel with answer {answer}")
+
+
+class UsedProofs:
+    """Access proofs that were used and are still in their window, so that each opens one tunnel only."""
+
+    def __init__(self, proofs_max: int = ACCESS_PROOFS_MAX) -> None:
+        self._proofs_max = proofs_max
+        self._timestamps: dict[bytes, int] = {}  # (message || key) -> its timestamp, ns
+
+    def __len__(self) -> int:
+        return len(self._timestamps)
+
+    def add(self, proof: bytes, timestamp: int, now: int) -> None:
+        """Spends `proof`; times in ns. Raises NotAllowed when it was spent before, Unavailable when full."""
+        if proof in self._timestamps:
+            raise NotAllowed("access_used", "this access signature was used already; sign a new timestamp")
+        if len(self._timestamps) >= self._proofs_max:
+            self._forget(now)
+        if len(self._timestamps) >= self._proofs_max:
+            raise Unavailable("access_busy", "too many tunnels in the last minute; try again", retryable=True)
+        self._timestamps[proof] = timestamp
+
+    def _forget(self, now: int) -> None:
+        live = {proof: at for proof, at in self._timestamps.items() if at >= now - ACCESS_WINDOW}
+        self._timestamps = live
+
+
+def check_access(
+    network_key: NetworkKey,
+    lease_hash: Hash,
+    keys: Sequence[PublicKey],
+    signature: Signature,
+    timestamp: int,
+    now: int,
+    used: UsedProofs,
+) -> None:
+    """Passes an HTTP tunnel request's own proof once; times in ns. Raises NotAllowed, or Unavailable."""
+    if not 0 <= timestamp < 2**64 or abs(timestamp - now) > ACCESS_WINDOW:
+        raise NotAllowed(
+            "access_timestamp", "the access timestamp is over 60 s off; check the clock, sign again"
+        )
+    message = access_message(network_key, lease_hash, timestamp)
+    signer = next((key for key in keys if verify(key, message, signature)), None)
+    if signer is None:
+        raise NotAllowed("bad_access_signature", "the access signature is not by a key of this lease")
+    used.add(message + signer, timestamp, now)
