@@ -1,11 +1,11 @@
 """The tunnel's handshake and the access proof of an HTTP tunnel request (protocol section 12).
 
-Theory of operation. A client names a lease, the provider answers with a random challenge, the client signs both
-with a key that the lease admits, the provider dials the machine and answers one byte. The provider's side is a
-value, `Handshake`, that moves through the steps of one table and never back, so a challenge is answered at most
-once, right or wrong. What the client is told is a `TunnelAnswer`: 0 opens the tunnel, every other number is a
-named refusal, followed by a text. An unknown lease is refused only after the signature, so that the first two
-messages are the same for every lease.
+Theory of operation. A client names a lease, the provider answers with a random challenge, the client
+signs both with a key that the lease admits, the provider dials the machine and answers one byte. The
+provider's side is a value, `Handshake`, that moves through the steps of one table and never back, so a
+challenge is answered at most once, right or wrong. What the client is told is a `TunnelAnswer`: 0 opens
+the tunnel, every other number is a named refusal, followed by a text. An unknown lease is refused only
+after the signature, so that the first two messages are the same for every lease.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ TRANSITIONS: Final = {
 
 
 class Handshake(NamedTuple):
-    """The provider's side of one tunnel. `challenge`: 32 random bytes; `answer` and `text` count once it is over."""
+    """The provider's side of one tunnel; `answer` and `text` count once it is over."""
 
     step: Step = Step.GREETING
     lease_hash: Hash = ZERO_HASH
@@ -91,10 +91,8 @@ def on_lease_hash(state: Handshake, data: bytes, challenge: bytes) -> Handshake:
     return state._replace(step=step, lease_hash=Hash(data), challenge=challenge)
 
 
-def on_signature(
-    state: Handshake, network_key: NetworkKey, keys: Sequence[PublicKey], signature: bytes
-) -> Handshake:
-    """The client has signed: DIALLING when one of `keys` made the signature, else REFUSED. Spends the challenge."""
+def on_signature(state: Handshake, network_key: NetworkKey, keys: Sequence[PublicKey], signature: bytes) -> Handshake:
+    """The client has signed: DIALLING when one of `keys` did it, else REFUSED. Spends the challenge."""
     step = _move(state, TunnelEvent.PROVED)
     if len(signature) != SIGNATURE_BYTES:
         return refuse(state, TunnelAnswer.MALFORMED, f"a signature has {SIGNATURE_BYTES} bytes")
@@ -210,9 +208,7 @@ def check_access(
 ) -> None:
     """Passes an HTTP tunnel request's own proof once; times in ns. Raises NotAllowed, or Unavailable."""
     if not 0 <= timestamp < 2**64 or abs(timestamp - now) > ACCESS_WINDOW:
-        raise NotAllowed(
-            "access_timestamp", "the access timestamp is over 60 s off; check the clock, sign again"
-        )
+        raise NotAllowed("access_timestamp", "the access timestamp is over 60 s off; sign a new one")
     message = access_message(network_key, lease_hash, timestamp)
     signer = next((key for key in keys if verify(key, message, signature)), None)
     if signer is None:
