@@ -1,1 +1,1 @@
-"""The proof-of-work solver. The only room that knows its kernel."""
+"""Finding proof of work: the only room that knows its kernel."""
