@@ -1,0 +1,267 @@
+"""The block types, their canonical bytes and their JSON form (protocol sections 2 and 4).
+
+On the wire a block is one array: the common fields, the type's own fields, then signature and work. The hash covers all
+but those two. A representative of None leaves the account's delegation as it is.
+"""
+
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+from xnode.core.attestations import ATTESTATIONS_MAX, Attestation
+from xnode.core.codec import Malformed, Plain, decode, encode
+from xnode.core.faults import CallerFault
+from xnode.core.hashing import NetworkKey, Tag, tagged_hash
+from xnode.core.lease import Resources
+from xnode.core.values import U64_MAX, ZERO_HASH, Address, Asset, Hash, PublicKey, Signature
+
+BLOCK_BYTES_MAX: Final = 4096
+
+
+class BlockType(IntEnum):
+    """The number is what stands in canonical bytes; 8 and 9 are kept for multisig_open and multisig_update."""
+
+    SEND = 0
+    RECEIVE = 1
+    CLAIM = 2
+    LEASE = 3
+    LEASE_ACCEPT = 4
+    LEASE_SETTLE = 5
+    LEASE_CANCEL = 6
+    LEASE_FORCE_SETTLE = 7
+
+
+class Send(NamedTuple):
+    """Moves `amount` of the block's asset into a pending entry of `destination`."""
+
+    destination: Address
+    amount: int
+
+
+class Receive(NamedTuple):
+    """Takes the pending entry that the send block `source` made."""
+
+    source: Hash
+
+
+class Claim(NamedTuple):
+    """Asks the faucet."""
+
+
+class Lease(NamedTuple):
+    """Puts `amount` into escrow for a machine at the provider `destination`; `duration` in seconds."""
+
+    destination: Address
+    amount: int
+    vcpus: int
+    memory_mb: int
+    disk_gb: int
+    duration: int
+    access_pub_key: PublicKey
+    certificate_hash: Hash
+    multiplier_milli: int
+
+    @property
+    def resources(self) -> Resources:
+        """What is leased."""
+        return Resources(self.vcpus, self.memory_mb, self.disk_gb)
+
+
+class LeaseAccept(NamedTuple):
+    """The provider's word that the machine runs: locks `amount` as its stake and pins the machine's SSH host key."""
+
+    source: Hash
+    amount: int
+    certificate_hash: Hash
+    host_key: PublicKey
+    attestations: tuple[Attestation, ...]
+
+
+class LeaseSettle(NamedTuple):
+    """The provider's end of a lease: `amount` XE are minted."""
+
+    source: Hash
+    amount: int
+    attestations: tuple[Attestation, ...]
+
+
+class LeaseCancel(NamedTuple):
+    """The consumer's end of a lease that nobody has accepted."""
+
+    source: Hash
+
+
+class LeaseForceSettle(NamedTuple):
+    """The consumer's end of a lease whose provider never settled."""
+
+    source: Hash
+    attestations: tuple[Attestation, ...]
+
+
+Body = Send | Receive | Claim | Lease | LeaseAccept | LeaseSettle | LeaseCancel | LeaseForceSettle
+
+BODIES: Final[dict[BlockType, type[Body]]] = {
+    BlockType.SEND: Send,
+    BlockType.RECEIVE: Receive,
+    BlockType.CLAIM: Claim,
+    BlockType.LEASE: Lease,
+    BlockType.LEASE_ACCEPT: LeaseAccept,
+    BlockType.LEASE_SETTLE: LeaseSettle,
+    BlockType.LEASE_CANCEL: LeaseCancel,
+    BlockType.LEASE_FORCE_SETTLE: LeaseForceSettle,
+}
+COMMON: Final = ("type", "account", "previous", "asset", "balance", "representative", "timestamp")
+BYTES32: Final = frozenset(
+    {"account", "previous", "destination", "source", "access_pub_key", "certificate_hash", "host_key", "public_key"}
+)
+
+
+class Block(NamedTuple):
+    """One signed step of one account's chain; `balance` is of `asset` after it, `timestamp` in ns."""
+
+    type: BlockType
+    account: Address
+    previous: Hash
+    asset: Asset
+    balance: int
+    representative: Address | None
+    timestamp: int
+    body: Body
+    signature: Signature = Signature(bytes(64))
+    work: int = 0
+
+    @property
+    def work_root(self) -> bytes:
+        """What its work is searched for: the block before it, or the account for a first one (section 6)."""
+        return self.account if self.previous == ZERO_HASH else self.previous
+
+
+def _hashed_fields(block: Block) -> tuple[Any, ...]:
+    common = (int(block.type), block.account, block.previous, int(block.asset), block.balance)
+    return (*common, block.representative, block.timestamp, *block.body)
+
+
+def block_hash(network_key: NetworkKey, block: Block) -> Hash:
+    """The block's identity: everything but signature and work."""
+    return tagged_hash(network_key, Tag.BLOCK, encode(_hashed_fields(block)))
+
+
+def encode_block(block: Block) -> bytes:
+    """The wire form."""
+    return encode((*_hashed_fields(block), block.signature, block.work))
+
+
+def decode_block(data: bytes) -> Block:
+    """The block in `data`; raises Malformed unless `encode_block` would write exactly these bytes."""
+    values = decode(data, BLOCK_BYTES_MAX)
+    kind, body_type = _kind(values)
+    own = values[len(COMMON) : -2]
+    if len(own) != len(body_type._fields):
+        raise Malformed(f"a {kind.name.lower()} block has {len(body_type._fields) + len(COMMON) + 2} elements")
+    names = (*COMMON, *body_type._fields)
+    fields = {name: _checked(name, value) for name, value in zip(names, values[:-2], strict=True)}
+    body = body_type(*(fields.pop(name) for name in body_type._fields))
+    fields["type"], fields["asset"] = kind, _asset(values[3])
+    return Block(**fields, body=body, signature=_checked_signature(values[-2]), work=_checked("work", values[-1]))
+
+
+def _kind(values: tuple[Plain, ...]) -> tuple[BlockType, type[Body]]:
+    if len(values) < len(COMMON) + 2:
+        raise Malformed("a block has too few elements")
+    number = values[0]
+    if type(number) is not int or number not in BODIES:
+        raise Malformed(f"unknown block type {number!r}")
+    return BlockType(number), BODIES[BlockType(number)]
+
+
+def _asset(value: Plain) -> Asset:
+    if type(value) is not int or value not in (Asset.XUSD, Asset.XE):
+        raise Malformed("unknown asset")
+    return Asset(value)
+
+
+def _checked(name: str, value: Plain) -> Any:
+    if name == "representative" and value is None:
+        return None
+    if name == "attestations":
+        return _attestations(value)
+    if name in BYTES32 or name == "representative":
+        if not isinstance(value, bytes) or len(value) != 32:
+            raise Malformed(f"{name} must be 32 bytes")
+    elif type(value) is not int:
+        raise Malformed(f"{name} must be an integer")
+    return value
+
+
+def _checked_signature(value: Plain) -> Signature:
+    if not isinstance(value, bytes) or len(value) != 64:
+        raise Malformed("signature must be 64 bytes")
+    return Signature(value)
+
+
+def _attestations(value: Plain) -> tuple[Attestation, ...]:
+    if not isinstance(value, tuple) or len(value) > ATTESTATIONS_MAX:
+        raise Malformed(f"attestations must be an array of {ATTESTATIONS_MAX} at most")
+    return tuple(_attestation(item) for item in value)
+
+
+def _attestation(item: Plain) -> Attestation:
+    if not isinstance(item, tuple) or len(item) != 3:
+        raise Malformed("an attestation has three elements")
+    return Attestation(_checked("public_key", item[0]), _checked("timestamp", item[1]), _checked_signature(item[2]))
+
+
+def block_to_json(block: Block) -> dict[str, object]:
+    """The JSON form: hashes, keys and signatures as lower-case hex, the type and asset by name."""
+    fields: dict[str, object] = {name: _to_json(getattr(block, name)) for name in COMMON}
+    fields["type"], fields["asset"] = block.type.name.lower(), block.asset.name
+    fields |= {name: _to_json(value) for name, value in zip(block.body._fields, block.body, strict=True)}
+    return fields | {"signature": block.signature.hex(), "work": block.work}
+
+
+def _to_json(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, tuple):
+        items = value._asdict().items() if hasattr(value, "_asdict") else None
+        return {key: _to_json(item) for key, item in items} if items else [_to_json(item) for item in value]
+    return value
+
+
+def block_from_json(document: object) -> Block:
+    """The block in its JSON form; raises CallerFault(bad_block) that names the field to mend."""
+    if not isinstance(document, dict):
+        raise CallerFault("bad_block", "a block must be a JSON object")
+    kind = BlockType.__members__.get(str(document.get("type")).upper())
+    if kind is None or document.get("type") != kind.name.lower():
+        raise CallerFault("bad_block", "type must be one of " + ", ".join(item.name.lower() for item in BlockType))
+    names = (*COMMON, *BODIES[kind]._fields, "signature", "work")
+    if set(document) != set(names):
+        odd = sorted(set(document) ^ set(names))[0]
+        raise CallerFault(
+            "bad_block", f"{odd} is {'unknown' if odd in document else 'missing'} in a {kind.name.lower()} block"
+        )
+    values = [_from_json(name, document[name]) for name in names]
+    values[0] = int(kind)
+    try:
+        return decode_block(encode(tuple(values)))
+    except Malformed as error:
+        raise CallerFault("bad_block", str(error)) from error
+
+
+def _from_json(name: str, value: object) -> Any:
+    if name == "asset":
+        return int(Asset[str(value)]) if value in Asset.__members__ else None
+    if name == "attestations" and isinstance(value, list):
+        return tuple(_attestation_from_json(item) for item in value)
+    if name in BYTES32 or name in ("representative", "signature"):
+        try:
+            return bytes.fromhex(value) if isinstance(value, str) and value == value.lower() else None
+        except ValueError:
+            return None
+    return value if type(value) is int and 0 <= value <= U64_MAX else None
+
+
+def _attestation_from_json(item: object) -> Any:
+    if not isinstance(item, dict) or set(item) != set(Attestation._fields):
+        return None
+    return tuple(_from_json(name, item[name]) for name in Attestation._fields)

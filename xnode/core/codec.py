@@ -1,0 +1,58 @@
+"""Strict canonical msgpack (protocol section 2): one array per record, shortest integers, no maps, no floats.
+
+`decode` accepts exactly the bytes that `encode` makes: it decodes leniently, checks the types, encodes again and
+compares, so that a longer-than-needed form can never pass.
+"""
+
+from typing import Final
+
+import msgpack
+
+from xnode.core.faults import CallerFault
+from xnode.core.values import U64_MAX
+
+DEPTH_MAX: Final = 8
+RECORD_BYTES_MAX: Final = 256 * 1024  # one gossiped record (section 10)
+
+Plain = None | bool | int | bytes | str | tuple["Plain", ...]
+
+
+class Malformed(CallerFault):
+    """Bytes that are not one canonical record."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("malformed", message)
+
+
+def encode(value: tuple[Plain, ...]) -> bytes:
+    """Canonical bytes of one record; the caller gives only ints in u64, bytes, str, bool, None and tuples."""
+    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    return packed
+
+
+def decode(data: bytes, bytes_max: int = RECORD_BYTES_MAX) -> tuple[Plain, ...]:
+    """The record in `data`; raises Malformed for anything that `encode` would not have written."""
+    if len(data) > bytes_max:
+        raise Malformed(f"a record of {len(data)} bytes is over the limit of {bytes_max}")
+    try:
+        value = msgpack.unpackb(data, use_list=False, raw=False, strict_map_key=True, max_buffer_size=bytes_max)
+    except (ValueError, msgpack.UnpackException, RecursionError, UnicodeDecodeError) as error:
+        raise Malformed(f"not one msgpack record: {type(error).__name__}") from error
+    if not isinstance(value, tuple):
+        raise Malformed("a record must be a msgpack array")
+    _check(value, DEPTH_MAX)
+    if encode(value) != data:
+        raise Malformed("not in canonical form")
+    return value
+
+
+def _check(value: object, depth: int) -> None:
+    if isinstance(value, tuple):
+        if depth == 0:
+            raise Malformed("nested too deeply")
+        for item in value:
+            _check(item, depth - 1)
+    elif isinstance(value, bool) or value is None or isinstance(value, bytes | str):
+        return
+    elif not isinstance(value, int) or not 0 <= value <= U64_MAX:
+        raise Malformed(f"a value of type {type(value).__name__} is not allowed")

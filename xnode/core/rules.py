@@ -1,0 +1,331 @@
+"""The rules of each block type, and `judge`, which runs all checks in their order (protocol section 4).
+
+Each rule is a function of a `Case` that returns what the block changes or raises `Refuse`; `Case` has what they share.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple, NoReturn, TypeVar
+
+from xnode.core import price
+from xnode.core.attestations import Attestation, canonical_time
+from xnode.core.blocks import (
+    Block,
+    BlockType,
+    Body,
+    Claim,
+    Lease,
+    LeaseAccept,
+    LeaseCancel,
+    LeaseForceSettle,
+    LeaseSettle,
+    Receive,
+    Send,
+    block_hash,
+)
+from xnode.core.faults import CallerFault
+from xnode.core.keys import is_valid_point, verify
+from xnode.core.lease import LeaseEvent, LeaseRecord, LeaseState, next_state
+from xnode.core.ledger import (
+    AccountRecord,
+    Bucket,
+    Context,
+    Effects,
+    LedgerView,
+    Move,
+    Outcome,
+    Pending,
+    Refusal,
+    moves_balance,
+    new_account,
+)
+from xnode.core.values import NS, U64_MAX, ZERO_HASH, Address, Asset, Hash, PublicKey
+from xnode.core.work import is_valid_work
+
+BodyT = TypeVar("BodyT", bound=Body)
+
+
+class Refuse(Exception):
+    """Carries a refusal out of a rule; never leaves this module."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
+
+
+def _refuse(outcome: Outcome, detail: str, needs: Hash = ZERO_HASH) -> NoReturn:
+    raise Refuse(Refusal(outcome, detail, needs))
+
+
+def _require(holds: bool, outcome: Outcome, detail: str) -> None:
+    if not holds:
+        _refuse(outcome, detail)
+
+
+class Change(NamedTuple):
+    """What a rule adds to the plain step of the chain: the account after it, entries, the lease, the moves."""
+
+    account: AccountRecord
+    moves: tuple[Move, ...]
+    pending_put: Pending | None = None
+    pending_delete: Pending | None = None
+    lease: LeaseRecord | None = None
+
+
+class Case(NamedTuple):
+    """One block under judgement: where it stands and what may be looked at."""
+
+    view: LedgerView
+    context: Context
+    block: Block
+    block_hash: Hash
+    account: AccountRecord
+
+    def body(self, kind: type[BodyT]) -> BodyT:
+        """The block's own fields, of the kind that its type says."""
+        assert isinstance(self.block.body, kind)
+        return self.block.body
+
+    def asset_is(self, asset: Asset) -> None:
+        """Refuses bad_asset."""
+        _require(
+            self.block.asset is asset, Outcome.BAD_ASSET, f"{self.block.type.name.lower()} is in {asset.name} only"
+        )
+
+    def moved(self, delta: int) -> AccountRecord:
+        """The account after its balance moved by `delta`; refuses insufficient, overflow, bad_balance."""
+        before = self.account.balance(self.block.asset)
+        after = before + delta
+        _require(after >= 0, Outcome.INSUFFICIENT, f"the account holds {before}, which is less than {-delta}")
+        _require(after <= U64_MAX, Outcome.OVERFLOW, "the balance would not fit u64")
+        _require(self.block.balance == after, Outcome.BAD_BALANCE, f"the balance after this block must be {after}")
+        return self.account.with_balance(self.block.asset, after)
+
+    def lease(self, source: Hash, event: LeaseEvent, signer: str) -> LeaseRecord:
+        """The lease after `event`; refuses gap_source, no_source, not_yours, wrong_state."""
+        lease = self.view.lease(source)
+        if lease is None:
+            if self.view.has_block(source):
+                _refuse(Outcome.NO_SOURCE, "the source block is not a lease")
+            _refuse(Outcome.GAP_SOURCE, "the lease is not here yet", source)
+        _require(
+            getattr(lease, signer) == self.block.account, Outcome.NOT_YOURS, f"only the lease's {signer} may do this"
+        )
+        state = next_state(lease.state, event)
+        if state is None:
+            _refuse(Outcome.WRONG_STATE, f"the lease is {lease.state}")
+        return lease._replace(state=state)
+
+    def attested(self, attestations: tuple[Attestation, ...], lease_hash: Hash) -> int:
+        """The attested time in ns; refuses bad_attestations."""
+        genesis = self.context.genesis
+        time = canonical_time(
+            attestations, lease_hash, genesis.timekeepers, self.context.now, genesis.timing.attestation_skew
+        )
+        if time is None:
+            _refuse(Outcome.BAD_ATTESTATIONS, f"{genesis.timekeepers.threshold} valid attestations are needed")
+        return time
+
+
+def _moves(asset: Asset, *changes: tuple[Bucket, int]) -> tuple[Move, ...]:
+    return tuple(Move(asset, bucket, delta) for bucket, delta in changes)
+
+
+def _send(case: Case) -> Change:
+    body = case.body(Send)
+    _require(body.amount > 0, Outcome.BAD_AMOUNT, "a send moves at least 1")
+    _require(body.destination != case.block.account, Outcome.BAD_DESTINATION, "a send to oneself moves nothing")
+    entry = Pending(case.block_hash, case.block.account, body.destination, case.block.asset, body.amount)
+    moves = _moves(case.block.asset, (Bucket.BALANCES, -body.amount), (Bucket.PENDING, body.amount))
+    return Change(case.moved(-body.amount), moves, pending_put=entry)
+
+
+def _receive(case: Case) -> Change:
+    source = case.body(Receive).source
+    entry = case.view.pending(case.block.account, source)
+    if entry is None:
+        if case.view.has_block(source):
+            _refuse(Outcome.NO_SOURCE, "nothing is pending from that block for this account")
+        _refuse(Outcome.GAP_SOURCE, "the send is not here yet", source)
+    case.asset_is(entry.asset)
+    moves = _moves(entry.asset, (Bucket.PENDING, -entry.amount), (Bucket.BALANCES, entry.amount))
+    return Change(case.moved(entry.amount), moves, pending_delete=entry)
+
+
+def _claim(case: Case) -> Change:
+    case.body(Claim)
+    case.asset_is(Asset.XUSD)
+    faucet = case.context.genesis.faucet
+    _require(faucet.enabled, Outcome.FAUCET_OFF, "this network has no faucet")
+    last = case.account.last_claim
+    waited = last == 0 or case.block.timestamp - last >= faucet.interval * NS
+    _require(waited, Outcome.FAUCET_WAIT, f"one claim in {faucet.interval} s for each account")
+    moves = _moves(Asset.XUSD, (Bucket.CLAIMED, faucet.amount), (Bucket.BALANCES, faucet.amount))
+    return Change(case.moved(faucet.amount)._replace(last_claim=case.block.timestamp), moves)
+
+
+def _lease(case: Case) -> Change:
+    body, timing = case.body(Lease), case.context.genesis.timing
+    case.asset_is(Asset.XUSD)
+    _require(body.destination != case.block.account, Outcome.BAD_DESTINATION, "a lease from oneself")
+    _require(is_valid_point(body.destination), Outcome.BAD_DESTINATION, "the provider is no account that can sign")
+    in_range = timing.lease_duration_min <= body.duration <= timing.lease_duration_max
+    _require(in_range, Outcome.BAD_DURATION, f"{timing.lease_duration_min} to {timing.lease_duration_max} s")
+    _require(is_valid_point(body.access_pub_key), Outcome.BAD_KEY, "access_pub_key is no usable ed25519 key")
+    _require(body.amount == _lease_cost(case, body), Outcome.BAD_AMOUNT, "the amount is not what the formula gives")
+    account = case.moved(-body.amount)
+    moves = _moves(Asset.XUSD, (Bucket.BALANCES, -body.amount), (Bucket.ESCROW, body.amount))
+    return Change(account, moves, lease=_opened(case, body))
+
+
+def _lease_cost(case: Case, body: Lease) -> int:
+    try:
+        amount = price.cost(body.resources, body.duration, case.context.genesis.rates, body.multiplier_milli)
+    except CallerFault as fault:
+        _refuse(Outcome(fault.code), str(fault))
+    _require(amount <= U64_MAX, Outcome.OVERFLOW, "the cost would not fit u64")
+    return amount
+
+
+def _opened(case: Case, body: Lease) -> LeaseRecord:
+    return LeaseRecord(
+        lease_hash=case.block_hash,
+        consumer=case.block.account,
+        provider=body.destination,
+        resources=body.resources,
+        duration=body.duration,
+        access_pub_key=body.access_pub_key,
+        cost=body.amount,
+        stake=price.stake(body.amount),
+        multiplier_milli=body.multiplier_milli,
+        certificate_hash=body.certificate_hash,
+        created_at=case.block.timestamp,
+        state=LeaseState.CREATED,
+        start_time=0,
+        host_key=PublicKey(ZERO_HASH),
+        accept_hash=ZERO_HASH,
+        end_hash=ZERO_HASH,
+    )
+
+
+def _lease_accept(case: Case) -> Change:
+    body = case.body(LeaseAccept)
+    case.asset_is(Asset.XUSD)
+    lease = case.lease(body.source, LeaseEvent.ACCEPT, "provider")
+    _require(body.amount == lease.stake, Outcome.BAD_AMOUNT, f"the stake is {lease.stake}")
+    _require(is_valid_point(body.host_key), Outcome.BAD_KEY, "host_key is no usable ed25519 key")
+    account = case.moved(-body.amount)
+    start = case.attested(body.attestations, body.source)
+    moves = _moves(Asset.XUSD, (Bucket.BALANCES, -body.amount), (Bucket.STAKE, body.amount))
+    lease = lease._replace(
+        start_time=start,
+        host_key=body.host_key,
+        certificate_hash=body.certificate_hash,
+        accept_hash=case.block_hash,
+    )
+    return Change(account, moves, lease=lease)
+
+
+def _lease_settle(case: Case) -> Change:
+    body = case.body(LeaseSettle)
+    case.asset_is(Asset.XE)
+    lease = case.lease(body.source, LeaseEvent.SETTLE, "provider")
+    _require(body.amount == price.reward(lease.cost), Outcome.BAD_AMOUNT, f"the reward is {price.reward(lease.cost)}")
+    account = case.moved(body.amount)
+    time = case.attested(body.attestations, body.source)
+    last = lease.expiry + case.context.genesis.timing.settle_grace * NS
+    _require(
+        lease.expiry <= time <= last, Outcome.BAD_TIME, "a lease is settled from its expiry to the end of its grace"
+    )
+    _require(account.xusd + lease.stake <= U64_MAX, Outcome.OVERFLOW, "the returned stake would not fit u64")
+    moves = (
+        *_moves(Asset.XUSD, (Bucket.ESCROW, -lease.cost), (Bucket.BURNT, lease.cost)),
+        *_moves(Asset.XUSD, (Bucket.STAKE, -lease.stake), (Bucket.BALANCES, lease.stake)),
+        *_moves(Asset.XE, (Bucket.MINTED, body.amount), (Bucket.BALANCES, body.amount)),
+    )
+    account = account._replace(xusd=account.xusd + lease.stake)
+    return Change(account, moves, lease=lease._replace(end_hash=case.block_hash))
+
+
+def _lease_cancel(case: Case) -> Change:
+    case.asset_is(Asset.XUSD)
+    lease = case.lease(case.body(LeaseCancel).source, LeaseEvent.CANCEL, "consumer")
+    moves = _moves(Asset.XUSD, (Bucket.ESCROW, -lease.cost), (Bucket.BALANCES, lease.cost))
+    return Change(case.moved(lease.cost), moves, lease=lease._replace(end_hash=case.block_hash))
+
+
+def _lease_force_settle(case: Case) -> Change:
+    body, timing = case.body(LeaseForceSettle), case.context.genesis.timing
+    case.asset_is(Asset.XUSD)
+    lease = case.lease(body.source, LeaseEvent.FORCE_SETTLE, "consumer")
+    account = case.moved(lease.cost)
+    first = lease.expiry + (timing.settle_grace + timing.force_settle_gap) * NS
+    late = case.attested(body.attestations, body.source) >= first
+    _require(late, Outcome.BAD_TIME, "a lease is force-settled only after expiry, grace and gap")
+    moves = _moves(
+        Asset.XUSD,
+        (Bucket.ESCROW, -lease.cost),
+        (Bucket.BALANCES, lease.cost),
+        (Bucket.STAKE, -lease.stake),
+        (Bucket.FORFEITED, lease.stake),
+    )
+    return Change(account, moves, lease=lease._replace(end_hash=case.block_hash))
+
+
+RULES: Final[dict[BlockType, Callable[[Case], Change]]] = {
+    BlockType.SEND: _send,
+    BlockType.RECEIVE: _receive,
+    BlockType.CLAIM: _claim,
+    BlockType.LEASE: _lease,
+    BlockType.LEASE_ACCEPT: _lease_accept,
+    BlockType.LEASE_SETTLE: _lease_settle,
+    BlockType.LEASE_CANCEL: _lease_cancel,
+    BlockType.LEASE_FORCE_SETTLE: _lease_force_settle,
+}
+
+
+def check_alone(block: Block, context: Context) -> Refusal | None:
+    """The checks that need no ledger: work, signature, live window. What gossip's validator may ask."""
+    genesis = context.genesis
+    if not is_valid_work(block.work_root, block.work, genesis.work_difficulty):
+        return Refusal(Outcome.BAD_WORK, "too little work for this block's root")
+    if not verify(block.account, block_hash(genesis.network_key, block), block.signature):
+        return Refusal(Outcome.BAD_SIGNATURE, "not signed by its account")
+    if context.now is not None and abs(block.timestamp - context.now) > genesis.timing.live_window * NS:
+        return Refusal(Outcome.BAD_TIMESTAMP, f"more than {genesis.timing.live_window} s from now")
+    return None
+
+
+def judge(view: LedgerView, block: Block, context: Context) -> Effects | Refusal:
+    """What the block does, or why it does nothing: all checks of section 4 after the decoding, in their order."""
+    return check_alone(block, context) or judge_checked(view, block, context)
+
+
+def judge_checked(view: LedgerView, block: Block, context: Context) -> Effects | Refusal:
+    """The same for a block that has passed `check_alone`."""
+    identity = block_hash(context.genesis.network_key, block)
+    if view.has_block(identity):
+        return Refusal(Outcome.OLD, "already applied")
+    account = view.account(block.account) or new_account(block.account, context.genesis)
+    misplaced = _place(view, block, account)
+    if misplaced is not None:
+        return misplaced
+    try:
+        change = RULES[block.type](Case(view, context, block, identity, account))
+    except Refuse as refuse:
+        return refuse.refusal
+    return _effects(block, identity, account, change)
+
+
+def _place(view: LedgerView, block: Block, account: AccountRecord) -> Refusal | None:
+    if block.previous == account.head:
+        return None
+    if block.previous == ZERO_HASH or view.has_block(block.previous):
+        return Refusal(Outcome.FORK, "another block stands at this position")
+    return Refusal(Outcome.GAP_PREVIOUS, "the block before it is not here yet", block.previous)
+
+
+def _effects(block: Block, identity: Hash, account: AccountRecord, change: Change) -> Effects:
+    assert moves_balance(change.moves), "a rule would break the supply identity"
+    representative: Address = block.representative or account.representative
+    after = change.account._replace(head=identity, height=account.height + 1, representative=representative)
+    return Effects(block, identity, after, change.pending_put, change.pending_delete, change.lease, change.moves)
