@@ -57,7 +57,7 @@ def decode_order(data: bytes) -> Order:
     return Order(*_ORDER.unpack(data))
 
 
-def decode_answer(data: bytes) -> Answer:
+def decode_answer(data: bytes | bytearray) -> Answer:
     """The inverse of Answer.encode."""
     return Answer(*_ANSWER.unpack(data))
 
