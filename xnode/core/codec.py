@@ -35,7 +35,7 @@ def decode(data: bytes, bytes_max: int = RECORD_BYTES_MAX) -> tuple[Plain, ...]:
     if len(data) > bytes_max:
         raise Malformed(f"a record of {len(data)} bytes is over the limit of {bytes_max}")
     try:
-        value = msgpack.unpackb(data, use_list=False, raw=False, strict_map_key=True, max_buffer_size=bytes_max)
+        value = msgpack.unpackb(data, use_list=False, raw=False, strict_map_key=True)
     except (ValueError, msgpack.UnpackException, RecursionError, UnicodeDecodeError) as error:
         raise Malformed(f"not one msgpack record: {type(error).__name__}") from error
     if not isinstance(value, tuple):

@@ -1,0 +1,158 @@
+"""The market's records, a provider's reservations and a consumer's choice (protocol section 11).
+
+Theory of operation. A consumer publishes a request; every provider answers with an offer, and reserves the capacity
+until the offer ends, or with a refusal that says why. The consumer waits a window and tries the offers in the order
+of a policy.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from xnode.core.faults import CallerFault
+from xnode.core.hashing import Tag
+from xnode.core.lease import Resources
+from xnode.core.records import RecordKind, record_kind
+from xnode.core.values import NS, Address, Hash
+
+AD_EVERY: Final = 60  # seconds
+AD_VALID_FOR: Final = 180 * NS
+ADS_MAX: Final = 10_000
+RECORD_WINDOW: Final = 120 * NS  # a market record further from now is of no use
+OFFER_VALID_FOR: Final = 15 * NS
+RESERVATIONS_MAX: Final = 1_000
+WINDOW_AFTER_FIRST: Final = 2.0  # seconds the matcher waits after the first offer
+WINDOW_IN_ALL: Final = 30.0  # seconds it waits where no offer comes
+OFFERS_MAX: Final = 1_000  # kept of one request
+NOTHING: Final = Resources(0, 0, 0)
+
+
+class Ad(NamedTuple):
+    """A provider's capacity and terms; `timestamp` in ns."""
+
+    provider: Address
+    capacity: Resources
+    available: Resources
+    active_leases: int
+    multiplier_milli: int
+    certificate_hash: Hash
+    accelerator: str
+    images: tuple[str, ...]
+    timestamp: int
+
+
+class Request(NamedTuple):
+    """A consumer's wish; `duration` in seconds, `image` "" for the provider's default."""
+
+    request_id: Hash
+    consumer: Address
+    resources: Resources
+    duration: int
+    image: str
+    timestamp: int
+
+
+class Offer(NamedTuple):
+    """A provider's binding answer until `valid_until` (ns)."""
+
+    request_id: Hash
+    provider: Address
+    cost: int
+    multiplier_milli: int
+    certificate_hash: Hash
+    valid_until: int
+    timestamp: int
+
+
+class Decline(NamedTuple):
+    """A provider's refusal of a request: a stable code, a sentence, what was asked and what there was."""
+
+    request_id: Hash
+    provider: Address
+    code: str
+    detail: str
+    requested: Resources
+    available: Resources
+    timestamp: int
+
+
+MarketRecord = Ad | Request | Offer | Decline
+
+MARKET: Final[dict[type[Any], RecordKind[Any]]] = {
+    Ad: record_kind(Tag.AD, Ad, "provider"),
+    Request: record_kind(Tag.REQUEST, Request, "consumer"),
+    Offer: record_kind(Tag.OFFER, Offer, "provider"),
+    Decline: record_kind(Tag.REFUSAL, Decline, "provider"),
+}
+
+
+def is_fresh(record: MarketRecord, now: int) -> bool:
+    """Whether its timestamp is near enough to now (ns)."""
+    return abs(record.timestamp - now) <= RECORD_WINDOW
+
+
+def fits(wanted: Resources, available: Resources) -> bool:
+    """Whether every dimension is there."""
+    return all(want <= have for want, have in zip(wanted, available, strict=True))
+
+
+def minus(capacity: Resources, taken: Iterable[Resources]) -> Resources:
+    """What is left, never below zero."""
+    sums = [sum(column) for column in zip(NOTHING, *taken, strict=True)]
+    return Resources(*(max(0, have - used) for have, used in zip(capacity, sums, strict=True)))
+
+
+class Reservation(NamedTuple):
+    """Capacity held for an offer until `until` (ns)."""
+
+    consumer: Address
+    resources: Resources
+    until: int
+
+
+class Reservations:
+    """What a provider has promised but not yet leased, by request id."""
+
+    def __init__(self) -> None:
+        self._held: dict[Hash, Reservation] = {}
+
+    def reserve(self, request_id: Hash, reservation: Reservation, now: int) -> bool:
+        """Holds it; False where there are too many or this request is already held."""
+        self._expire(now)
+        if request_id in self._held or len(self._held) >= RESERVATIONS_MAX:
+            return False
+        self._held[request_id] = reservation
+        return True
+
+    def redeem(self, consumer: Address, resources: Resources, now: int) -> bool:
+        """Turns a consumer's reservation into a lease: frees it here, because the lease counts from now on."""
+        self._expire(now)
+        for request_id, held in self._held.items():
+            if held.consumer == consumer and held.resources == resources:
+                del self._held[request_id]
+                return True
+        return False
+
+    def held(self, now: int) -> tuple[Resources, ...]:
+        """What is held now."""
+        self._expire(now)
+        return tuple(item.resources for item in self._held.values())
+
+    def _expire(self, now: int) -> None:
+        for request_id in [key for key, item in self._held.items() if item.until <= now]:
+            del self._held[request_id]
+
+
+def cheapest(offers: Sequence[Offer]) -> tuple[Offer, ...]:
+    """By cost, then by provider address, so that equal offers have one order."""
+    return tuple(sorted(offers, key=lambda offer: (offer.cost, offer.provider)))
+
+
+Policy = Callable[[Sequence[Offer]], tuple[Offer, ...]]
+POLICIES: Final[dict[str, Policy]] = {"cheapest": cheapest}
+
+
+def policy_named(name: str) -> Policy:
+    """The policy; raises CallerFault(unknown_policy)."""
+    if name not in POLICIES:
+        raise CallerFault("unknown_policy", f"policy must be one of: {', '.join(sorted(POLICIES))}")
+    return POLICIES[name]
