@@ -12,7 +12,17 @@ from xnode.core.codec import Malformed, Plain, decode, encode
 from xnode.core.faults import CallerFault
 from xnode.core.hashing import NetworkKey, Tag, tagged_hash
 from xnode.core.lease import Resources
-from xnode.core.values import U64_MAX, ZERO_HASH, Address, Asset, Hash, PublicKey, Signature
+from xnode.core.values import (
+    U64_MAX,
+    ZERO_HASH,
+    Address,
+    Asset,
+    Hash,
+    PublicKey,
+    Signature,
+    hash_from_hex,
+    signature_from_hex,
+)
 
 BLOCK_BYTES_MAX: Final = 4096
 
@@ -240,24 +250,22 @@ def block_from_json(document: object) -> Block:
         raise CallerFault(
             "bad_block", f"{odd} is {'unknown' if odd in document else 'missing'} in a {kind.name.lower()} block"
         )
-    values = [_from_json(name, document[name]) for name in names]
-    values[0] = int(kind)
     try:
-        return decode_block(encode(tuple(values)))
-    except Malformed as error:
+        own = [_from_json(name, document[name]) for name in names[1:]]
+        return decode_block(encode((int(kind), *own)))
+    except CallerFault as error:  # Malformed, or a bad_hex
         raise CallerFault("bad_block", str(error)) from error
 
 
 def _from_json(name: str, value: object) -> Any:
     if name == "asset":
-        return int(Asset[str(value)]) if value in Asset.__members__ else None
+        return int(Asset[value]) if isinstance(value, str) and value in Asset.__members__ else None
     if name == "attestations" and isinstance(value, list):
         return tuple(_attestation_from_json(item) for item in value)
-    if name in BYTES32 or name in ("representative", "signature"):
-        try:
-            return bytes.fromhex(value) if isinstance(value, str) and value == value.lower() else None
-        except ValueError:
-            return None
+    if name == "signature":
+        return signature_from_hex(value, name)
+    if name in BYTES32 or (name == "representative" and value is not None):
+        return hash_from_hex(value, name)
     return value if type(value) is int and 0 <= value <= U64_MAX else None
 
 

@@ -38,7 +38,7 @@ def decode(data: bytes, bytes_max: int = RECORD_BYTES_MAX) -> tuple[Plain, ...]:
         value = msgpack.unpackb(data, use_list=False, raw=False, strict_map_key=True)
     except (ValueError, msgpack.UnpackException, RecursionError, UnicodeDecodeError) as error:
         raise Malformed(f"not one msgpack record: {type(error).__name__}") from error
-    if not isinstance(value, tuple):
+    if type(value) is not tuple:
         raise Malformed("a record must be a msgpack array")
     _check(value, DEPTH_MAX)
     if encode(value) != data:
@@ -47,7 +47,7 @@ def decode(data: bytes, bytes_max: int = RECORD_BYTES_MAX) -> tuple[Plain, ...]:
 
 
 def _check(value: object, depth: int) -> None:
-    if isinstance(value, tuple):
+    if type(value) is tuple:  # not isinstance: msgpack's ExtType is a tuple too
         if depth == 0:
             raise Malformed("nested too deeply")
         for item in value:

@@ -128,8 +128,8 @@ def check_genesis(genesis: Genesis) -> Genesis:
             "timing: force_settle_gap must exceed 2 x attestation_skew",
         ),
         (
-            not faucet.enabled or (faucet.amount > 0 and faucet.interval > 0),
-            "faucet: amount and interval must be above zero",
+            0 < faucet.amount <= U64_MAX and 0 < faucet.interval <= 2**32,
+            "faucet: amount and interval must be above zero and fit u64 and u32",
         ),
     )
     for holds, message in rules:
@@ -159,7 +159,7 @@ def parse_genesis(text: str) -> Genesis:
     """A genesis from its TOML text; raises OperatorFault(bad_genesis) that says which field to mend."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also an integer of too many digits, arrays too deep
         raise _fault(f"not TOML: {error}") from error
     try:
         return check_genesis(_read(document))
@@ -199,7 +199,11 @@ def _typed(value: Any, kind: type, name: str) -> Any:
 
 def _read_difficulty(value: Any) -> int:
     """TOML integers end at 2**63 - 1, so a difficulty may also be text in hexadecimal."""
-    return int(value, 16) if isinstance(value, str) else int(_typed(value, int, "work_difficulty"))
+    if not isinstance(value, str):
+        return int(_typed(value, int, "work_difficulty"))
+    if re.fullmatch(r"(0x)?[0-9a-fA-F]{1,16}", value) is None:
+        raise _fault("work_difficulty must be a number or up to 16 hexadecimal digits")
+    return int(value, 16)
 
 
 def _read_allocation(item: Mapping[str, Any]) -> Allocation:
@@ -217,7 +221,7 @@ def _read_keys(item: Mapping[str, Any], name: str) -> tuple[tuple[PublicKey, ...
 
 def _section(make: Callable[..., Any], given: Mapping[str, Any], default: Any, name: str) -> Any:
     values = default._asdict()
-    for key, value in given.items():
+    for key, value in _typed(given, dict, name).items():
         if key not in values:
             raise _fault(f"unknown field {name}.{key}")
         values[key] = _typed(value, type(values[key]), f"{name}.{key}")

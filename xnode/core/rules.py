@@ -167,12 +167,12 @@ def _lease(case: Case) -> Change:
     body, timing = case.body(Lease), case.context.genesis.timing
     case.asset_is(Asset.XUSD)
     _require(body.destination != case.block.account, Outcome.BAD_DESTINATION, "a lease from oneself")
-    _require(is_valid_point(body.destination), Outcome.BAD_DESTINATION, "the provider is no account that can sign")
     in_range = timing.lease_duration_min <= body.duration <= timing.lease_duration_max
     _require(in_range, Outcome.BAD_DURATION, f"{timing.lease_duration_min} to {timing.lease_duration_max} s")
-    _require(is_valid_point(body.access_pub_key), Outcome.BAD_KEY, "access_pub_key is no usable ed25519 key")
     _require(body.amount == _lease_cost(case, body), Outcome.BAD_AMOUNT, "the amount is not what the formula gives")
     account = case.moved(-body.amount)
+    _require(is_valid_point(body.destination), Outcome.BAD_DESTINATION, "the provider is no account that can sign")
+    _require(is_valid_point(body.access_pub_key), Outcome.BAD_KEY, "access_pub_key is no usable ed25519 key")
     moves = _moves(Asset.XUSD, (Bucket.BALANCES, -body.amount), (Bucket.ESCROW, body.amount))
     return Change(account, moves, lease=_opened(case, body))
 
@@ -212,8 +212,8 @@ def _lease_accept(case: Case) -> Change:
     case.asset_is(Asset.XUSD)
     lease = case.lease(body.source, LeaseEvent.ACCEPT, "provider")
     _require(body.amount == lease.stake, Outcome.BAD_AMOUNT, f"the stake is {lease.stake}")
-    _require(is_valid_point(body.host_key), Outcome.BAD_KEY, "host_key is no usable ed25519 key")
     account = case.moved(-body.amount)
+    _require(is_valid_point(body.host_key), Outcome.BAD_KEY, "host_key is no usable ed25519 key")
     start = case.attested(body.attestations, body.source)
     moves = _moves(Asset.XUSD, (Bucket.BALANCES, -body.amount), (Bucket.STAKE, body.amount))
     lease = lease._replace(
@@ -231,12 +231,12 @@ def _lease_settle(case: Case) -> Change:
     lease = case.lease(body.source, LeaseEvent.SETTLE, "provider")
     _require(body.amount == price.reward(lease.cost), Outcome.BAD_AMOUNT, f"the reward is {price.reward(lease.cost)}")
     account = case.moved(body.amount)
+    _require(account.xusd + lease.stake <= U64_MAX, Outcome.OVERFLOW, "the returned stake would not fit u64")
     time = case.attested(body.attestations, body.source)
     last = lease.expiry + case.context.genesis.timing.settle_grace * NS
     _require(
         lease.expiry <= time <= last, Outcome.BAD_TIME, "a lease is settled from its expiry to the end of its grace"
     )
-    _require(account.xusd + lease.stake <= U64_MAX, Outcome.OVERFLOW, "the returned stake would not fit u64")
     moves = (
         *_moves(Asset.XUSD, (Bucket.ESCROW, -lease.cost), (Bucket.BURNT, lease.cost)),
         *_moves(Asset.XUSD, (Bucket.STAKE, -lease.stake), (Bucket.BALANCES, lease.stake)),
