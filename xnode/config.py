@@ -21,7 +21,7 @@ LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Config(NamedTuple):
-    """All settings. Sizes in MiB (`_mb`) and GiB (`_gb`), times in seconds (`_s`), addresses of peers as multiaddresses."""
+    """All settings. Sizes in MiB (`_mb`) and GiB (`_gb`), times in seconds (`_s`), peers as multiaddresses."""
 
     api_bind: str = "127.0.0.1"
     api_port: int = 8080  # 0 to 65535; 0 lets the system choose
