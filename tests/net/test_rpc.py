@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 import trio
-from hypothesis import given
+import trio.testing
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.streams import MemoryHost, MemoryNetwork, stream_pair
@@ -146,6 +147,7 @@ async def test_a_bug_in_a_handler_ends_its_stream_only(nursery: trio.Nursery) ->
     pair.server.register("echo", echo)
     with pytest.raises(PeerFault):
         await pair.call("broken")
+    await trio.testing.wait_all_tasks_blocked()
     assert [type(error) for error in pair.far.crashes] == [ZeroDivisionError]
     assert await pair.call("echo") == ("near",)
 
@@ -193,6 +195,7 @@ async def feed(host: MemoryHost, protocol: str, data: bytes) -> None:
     await host.run_handler(host.handlers[protocol], far)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=200), st.booleans())
 async def test_random_requests_crash_nothing(data: bytes, framed: bool) -> None:
     async with trio.open_nursery() as nursery:
@@ -209,6 +212,7 @@ plain = st.recursive(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(plain, max_size=4).map(tuple))
 async def test_any_record_as_answer_is_a_result_or_the_peers_fault(record: tuple[object, ...]) -> None:
     async def answer(stream: Stream) -> None:
