@@ -1,0 +1,99 @@
+"""Reads of one key, the same in a snapshot and in a transaction."""
+
+from abc import abstractmethod
+
+from xnode.core.lease import LeaseRecord
+from xnode.core.ledger import AccountRecord, LedgerView, Pending
+from xnode.core.values import Address, Hash
+from xnode.store.leveldb import corrupt
+from xnode.store.records import Counts, ProviderRecord, StoredBlock, Tally, Totals
+from xnode.store.schema import (
+    ACCOUNT,
+    CHAIN,
+    LEASE,
+    PENDING,
+    PLACE,
+    PROVIDER,
+    TALLY_KEY,
+    note_key,
+    place,
+    unpack_account,
+    unpack_block,
+    unpack_lease,
+    unpack_pending,
+    unpack_provider,
+    unpack_tally,
+)
+
+
+class PointReads(LedgerView):
+    """Answers from `_get`; every read may raise OperatorFault(store_corrupt, store_unreadable)."""
+
+    @abstractmethod
+    def _get(self, key: bytes) -> bytes | None:
+        """The value of a key, or None."""
+
+    def account(self, address: Address) -> AccountRecord | None:
+        """The account; those of the genesis are there from the start, with height 0."""
+        value = self._get(ACCOUNT + address)
+        return None if value is None else unpack_account(address, value)
+
+    def has_block(self, block_hash: Hash) -> bool:
+        """Whether this block is applied."""
+        return self._get(PLACE + block_hash) is not None
+
+    def block(self, block_hash: Hash) -> StoredBlock | None:
+        """The applied block of this hash."""
+        at = self._get(PLACE + block_hash)
+        return None if at is None else self._block_at(at)
+
+    def block_at(self, account: Address, height: int) -> StoredBlock | None:
+        """The block at a height (from 1) of a chain."""
+        at = place(account, height)
+        value = self._get(CHAIN + at)
+        return None if value is None else unpack_block(at, value)
+
+    def _block_at(self, at: bytes) -> StoredBlock:
+        value = self._get(CHAIN + at)
+        if value is None:
+            raise corrupt(f"no block at {at.hex()}, where an index says one")
+        return unpack_block(at, value)
+
+    def pending(self, destination: Address, source: Hash) -> Pending | None:
+        """The open pending entry, or None."""
+        key = destination + source
+        value = self._get(PENDING + key)
+        return None if value is None else unpack_pending(key, value)
+
+    def lease(self, lease_hash: Hash) -> LeaseRecord | None:
+        """The lease that this block opened, or None."""
+        value = self._get(LEASE + lease_hash)
+        return None if value is None else unpack_lease(lease_hash, value)
+
+    def provider_record(self, address: Address) -> ProviderRecord:
+        """How this provider's leases ended; zeros for one that has none."""
+        value = self._get(PROVIDER + address)
+        return ProviderRecord(0, 0) if value is None else unpack_provider(value)
+
+    def note(self, space: str, key: bytes) -> bytes | None:
+        """A note of a role, as it was put."""
+        return self._get(note_key(space, key))
+
+    def tally(self) -> Tally:
+        """All that is kept incrementally."""
+        value = self._get(TALLY_KEY)
+        if value is None:
+            raise corrupt("its counters are missing")
+        return unpack_tally(value)
+
+    def supply(self) -> Totals:
+        """Units in each bucket of each asset; every pair is there."""
+        return self.tally().totals
+
+    def counts(self) -> Counts:
+        """How many blocks and accounts there are."""
+        return Counts(*self.tally()[:2])
+
+    def frontiers_digest(self) -> bytes:
+        """32 bytes that are equal on two nodes of one network exactly if all their frontiers are."""
+        return self.tally().digest

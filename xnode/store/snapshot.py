@@ -1,0 +1,129 @@
+"""The store at one moment: all reads of the API and of sync, while blocks go on landing.
+
+One snapshot may be read by several threads. Every list is a range scan that stops at its limit, and goes on beyond the
+`after` of the last one.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from xnode.core.faults import NotFound
+from xnode.core.lease import LeaseRecord, LeaseState
+from xnode.core.ledger import AccountRecord, Pending
+from xnode.core.values import Address, Hash
+from xnode.store.leveldb import Frozen, corrupt
+from xnode.store.reads import PointReads
+from xnode.store.records import Frontier, StoredBlock
+from xnode.store.schema import (
+    ACCOUNT,
+    ARRIVAL,
+    CHAIN,
+    PENDING,
+    lease_facet,
+    lease_position,
+    note_key,
+    note_prefix,
+    number,
+    unpack_account,
+    unpack_block,
+    unpack_pending,
+)
+
+PAGE: Final = 100
+
+
+class Snapshot(PointReads):
+    """Made by `Store.snapshot`; close it, best by `with`: an open one keeps the store's files open."""
+
+    def __init__(self, frozen: Frozen) -> None:
+        self._frozen = frozen
+
+    def __enter__(self) -> "Snapshot":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends it; a second call does nothing."""
+        self._frozen.release()
+
+    def _get(self, key: bytes) -> bytes | None:
+        return self._frozen.get(key)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All raw keys and values under a prefix of the schema, for `verify`."""
+        return self._frozen.scan(prefix)
+
+    def accounts(self, after: Address | None = None, limit: int = PAGE) -> list[AccountRecord]:
+        """Accounts by address, those of the genesis included."""
+        return list(islice(self._accounts(after), limit))
+
+    def _accounts(self, after: Address | None) -> Iterator[AccountRecord]:
+        rows = self._frozen.scan(ACCOUNT, None if after is None else ACCOUNT + after)
+        return (unpack_account(key[1:], value) for key, value in rows)
+
+    def frontiers(self, after: Address | None = None, limit: int = PAGE) -> list[Frontier]:
+        """The ends of all chains by address; accounts without blocks have none."""
+        found = (Frontier(item.address, item.height, item.head) for item in self._accounts(after) if item.height)
+        return list(islice(found, limit))
+
+    def chain(
+        self, account: Address, after_height: int | None = None, limit: int = PAGE, newest_first: bool = False
+    ) -> list[StoredBlock]:
+        """Blocks of one chain: those above `after_height` going up, or those below it going down."""
+        prefix = CHAIN + account
+        after = None if after_height is None else prefix + number(after_height)
+        rows = islice(self._frozen.scan(prefix, after, newest_first), limit)
+        return [unpack_block(key[1:], value) for key, value in rows]
+
+    def recent_blocks(self, limit: int = PAGE) -> list[StoredBlock]:
+        """The last arrivals, newest first."""
+        rows = islice(self._frozen.scan(ARRIVAL, newest_first=True), limit)
+        return [self._block_at(at) for _, at in rows]
+
+    def blocks_since(self, sequence: int, limit: int = PAGE) -> list[StoredBlock]:
+        """Blocks that arrived after the one of this sequence (0: from the first), oldest first."""
+        rows = islice(self._frozen.scan(ARRIVAL, ARRIVAL + number(sequence)), limit)
+        return [self._block_at(at) for _, at in rows]
+
+    def pendings(
+        self, destination: Address | None = None, after: tuple[Address, Hash] | None = None, limit: int = PAGE
+    ) -> list[Pending]:
+        """Open entries by (destination, source), of one destination or of all."""
+        prefix = PENDING + (destination or b"")
+        rows = self._frozen.scan(prefix, None if after is None else PENDING + b"".join(after))
+        return [unpack_pending(key[1:], value) for key, value in islice(rows, limit)]
+
+    def leases(
+        self,
+        state: LeaseState | None = None,
+        consumer: Address | None = None,
+        provider: Address | None = None,
+        after: Hash | None = None,
+        limit: int = PAGE,
+    ) -> list[LeaseRecord]:
+        """Leases by (created_at, hash), all filters together; raises NotFound when `after` is no lease."""
+        prefix = lease_facet(state, consumer, provider)
+        start = None if after is None else prefix + lease_position(self._cursor(after))
+        rows = (self._indexed_lease(key) for key, _ in self._frozen.scan(prefix, start))
+        return list(islice((item for item in rows if provider in (None, item.provider)), limit))
+
+    def _cursor(self, lease_hash: Hash) -> LeaseRecord:
+        lease = self.lease(lease_hash)
+        if lease is None:
+            raise NotFound("lease_unknown", f"no lease {lease_hash.hex()}: `after` must be the last lease of a page")
+        return lease
+
+    def _indexed_lease(self, key: bytes) -> LeaseRecord:
+        lease = self.lease(Hash(key[-32:]))
+        if lease is None:
+            raise corrupt(f"no lease {key[-32:].hex()}, where an index says one")
+        return lease
+
+    def notes(self, space: str, limit: int, after: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Notes (key, value) of one space in key order; read them before the snapshot is closed."""
+        prefix = note_prefix(space)
+        rows = self._frozen.scan(prefix, None if after is None else note_key(space, after))
+        return ((key[len(prefix) :], value) for key, value in islice(rows, limit))

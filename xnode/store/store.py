@@ -1,0 +1,175 @@
+"""The ledger on disk: opened for one network, read by snapshots, written by one transaction at a time.
+
+Durability: when `Transaction.commit` returns, what it staged is on disk; a process killed at any moment leaves a store
+in which each transaction is there whole or not at all.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from xnode.core.codec import encode
+from xnode.core.faults import OperatorFault
+from xnode.core.genesis import Allocation, Genesis
+from xnode.core.ledger import Bucket, new_account
+from xnode.core.values import Address, Hash
+from xnode.store.leveldb import Database, corrupt
+from xnode.store.records import Tally
+from xnode.store.schema import (
+    ACCOUNT,
+    ARRIVAL,
+    BUCKETS,
+    CHAIN,
+    GENESIS_KEY,
+    SCHEMA_KEY,
+    SCHEMA_VERSION,
+    TALLY_KEY,
+    number,
+    pack_account,
+    pack_tally,
+    unpack,
+    unpack_block,
+    unpack_tally,
+)
+from xnode.store.snapshot import Snapshot
+from xnode.store.transaction import Changes, Transaction
+
+WriteHook = Callable[[], None]
+
+
+class Store:
+    """Made by `Store.open`. Snapshots may be taken on any thread; transactions belong to the one that writes."""
+
+    def __init__(self, database: Database, genesis: Genesis, on_write: WriteHook | None, reads_back: bool) -> None:
+        self.genesis = genesis
+        self.on_write = on_write  # called right before and right after each durable write
+        self._database: Database | None = database
+        self._reads_back = reads_back
+        self._transaction: Transaction | None = None
+        self._failure: OperatorFault | None = None
+
+    @classmethod
+    def open(cls, path: Path, genesis: Genesis, on_write: WriteHook | None = None, reads_back: bool = False) -> "Store":
+        """Opens the store in the directory `path`, or makes it with the genesis' allocations.
+
+        `reads_back` checks every write by reading it (for tests). Raises OperatorFault: store_locked, store_corrupt,
+        store_unreadable, schema_version, wrong_network.
+        """
+        database = Database(path)
+        store = cls(database, genesis, on_write, reads_back)
+        try:
+            if next(database.scan(b""), None) is None:
+                store._write(_opening(genesis))
+            _check_identity(database, genesis)
+            _check_counter(database)
+        except BaseException:
+            database.release()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Ends it; the files are free once the last open snapshot is closed too. A second call does nothing."""
+        database, self._database = self._database, None
+        if self._transaction is not None:
+            self._transaction.discard()
+        if database is not None:
+            database.release()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open_database(self) -> Database:
+        if self._database is None:
+            raise RuntimeError("the store is closed")
+        return self._database
+
+    def snapshot(self) -> Snapshot:
+        """All that is committed now; to be closed (`with`)."""
+        return Snapshot(self._open_database().freeze())
+
+    def transaction(self) -> Transaction:
+        """A new transaction; raises RuntimeError while another is open.
+
+        Once a write has failed this raises its fault: what is on disk then is known only after a restart.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._transaction is not None and self._transaction.is_open:
+            raise RuntimeError("a transaction is open; commit or discard it first")
+        self._transaction = Transaction(self._open_database(), self.genesis, self._write)
+        return self._transaction
+
+    def _write(self, changes: Changes) -> None:
+        database = self._open_database()
+        if self.on_write is not None:
+            self.on_write()
+        try:
+            database.write(changes)
+        except OperatorFault as fault:
+            self._failure = fault
+            raise
+        if self.on_write is not None:
+            self.on_write()
+        if self._reads_back and any(database.get(key) != value for key, value in changes.items()):
+            raise corrupt("a write reads back otherwise")
+
+
+def _opening(genesis: Genesis) -> Changes:
+    """All that a new store holds."""
+    parts: dict[Address, list[Allocation]] = {}
+    totals = dict.fromkeys(BUCKETS, 0)
+    for item in genesis.allocations:
+        parts.setdefault(item.account, []).append(item)
+        totals[(item.asset, Bucket.GENESIS)] += item.amount
+        totals[(item.asset, Bucket.BALANCES)] += item.amount
+    accounts = {
+        ACCOUNT + address: pack_account(new_account(address, genesis._replace(allocations=tuple(items))))
+        for address, items in parts.items()
+    }
+    tally = Tally(blocks=0, accounts=len(accounts), sequence=0, digest=bytes(32), totals=totals)
+    return {
+        **accounts,
+        SCHEMA_KEY: encode((SCHEMA_VERSION,)),
+        GENESIS_KEY: encode((genesis.genesis_hash,)),
+        TALLY_KEY: pack_tally(tally),
+    }
+
+
+def _check_identity(database: Database, genesis: Genesis) -> None:
+    schema, network = database.get(SCHEMA_KEY), database.get(GENESIS_KEY)
+    if schema is None:
+        raise corrupt("it has no schema version")
+    (version,) = unpack(schema)
+    if version != SCHEMA_VERSION:
+        raise OperatorFault(
+            "schema_version",
+            f"the store has schema {version}, this xnode reads {SCHEMA_VERSION}; "
+            + ("run the newer xnode that wrote it" if version > SCHEMA_VERSION else "start with a new data directory"),
+        )
+    if network is None:
+        raise corrupt("it has no genesis hash")
+    (genesis_hash,) = unpack(network)
+    if genesis_hash != genesis.genesis_hash:
+        raise OperatorFault(
+            "wrong_network",
+            f"the store was made for the genesis {Hash(genesis_hash).hex()}, and the node is set to "
+            f"{genesis.genesis_hash.hex()} ({genesis.network_id}); give it that genesis or another data directory",
+        )
+
+
+def _check_counter(database: Database) -> None:
+    """Compares the counted arrivals with the last one: a store that lost its tail or its counters is found at once."""
+    value = database.get(TALLY_KEY)
+    if value is None:
+        raise corrupt("its counters are missing")
+    sequence = unpack_tally(value).sequence
+    key, at = next(database.scan(ARRIVAL, newest_first=True), (ARRIVAL + number(0), b""))
+    if key != ARRIVAL + number(sequence):
+        raise corrupt(f"it counts {sequence} arrivals, and the last one has another number")
+    if sequence == 0:
+        return
+    block = database.get(CHAIN + at)
+    if block is None or unpack_block(at, block).sequence != sequence:
+        raise corrupt("its last block is not where its index says")
