@@ -24,6 +24,7 @@ class Outcome(StrEnum):
     FORK = "fork"  # another block stands at its position
     GAP_PREVIOUS = "gap_previous"  # its previous block is not here yet
     GAP_SOURCE = "gap_source"  # the block that it refers to is not here yet
+    BAD_FORMAT = "bad_format"  # not one canonical block
     BAD_WORK = "bad_work"  # too little work for its root
     BAD_SIGNATURE = "bad_signature"  # not signed by its account
     BAD_TIMESTAMP = "bad_timestamp"  # a live block too far from now

@@ -1,0 +1,90 @@
+"""What a provider does next about one lease: (lease, machine, time) -> one action (protocol section 12).
+
+Theory of operation. The provider is level-triggered: every few seconds, and whenever the ledger changes, each lease of
+its own and each machine on its host are put to `next_action`. The answer depends on nothing but what is true now, so a
+restart in the middle of anything leads to the same next step. In order: a machine is booted for a confirmed lease, the
+lease is accepted once the machine answers, settled at its expiry, and the machine destroyed when the ledger has the end.
+
+    lease        machine             action
+    created      none                BOOT, if there is room, else DECLINE; too old: nothing
+    created      provisioning        BOOT (goes on where it stood)
+    created      running             ACCEPT
+    created      failed, stopped     BOOT again up to BOOTS_MAX times, then nothing until the consumer cancels
+    accepted     running, in time    nothing
+    accepted     stopped, failed     BOOT (up to BOOTS_MAX times), while in time
+    accepted     any, expired        SETTLE; past the settle grace: EXPIRE, which destroys on attested time
+    final        any                 DESTROY
+    unknown      any                 STOP it; report it; it is kept for the operator
+"""
+
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from xnode.core.lease import LeaseRecord, LeaseState
+from xnode.core.machine import Machine, MachineStatus
+from xnode.core.values import NS
+
+BOOTS_MAX: Final = 3
+ACCEPT_WITHIN: Final = 600 * NS  # a created lease older than this is not booted any more
+DOWN: Final = frozenset({MachineStatus.STOPPED, MachineStatus.FAILED})
+
+
+class Action(StrEnum):
+    """One step for one lease."""
+
+    NOTHING = "nothing"
+    BOOT = "boot"
+    DECLINE = "decline"
+    ACCEPT = "accept"
+    SETTLE = "settle"
+    EXPIRE = "expire"
+    DESTROY = "destroy"
+    STOP = "stop"
+
+
+class Situation(NamedTuple):
+    """All that the next step depends on; `now` in ns, `settle_grace` in s, `boots` failed ones so far."""
+
+    lease: LeaseRecord | None
+    machine: Machine | None
+    now: int
+    settle_grace: int
+    is_confirmed: bool
+    has_room: bool
+    boots: int
+
+
+def next_action(situation: Situation) -> Action:
+    """The one thing to do now."""
+    lease, machine = situation.lease, situation.machine
+    if lease is None:
+        return Action.STOP if machine is not None and machine.status not in DOWN else Action.NOTHING
+    if lease.is_final:
+        return Action.DESTROY if machine is not None else Action.NOTHING
+    if lease.state is LeaseState.CREATED:
+        return _before_acceptance(lease, situation)
+    return _while_accepted(lease, situation)
+
+
+def _before_acceptance(lease: LeaseRecord, situation: Situation) -> Action:
+    machine = situation.machine
+    if not situation.is_confirmed or situation.now - lease.created_at > ACCEPT_WITHIN:
+        return Action.NOTHING
+    if machine is not None and machine.status is MachineStatus.RUNNING:
+        return Action.ACCEPT
+    if situation.boots >= BOOTS_MAX:
+        return Action.NOTHING
+    if machine is None and not situation.has_room:
+        return Action.DECLINE
+    return Action.BOOT
+
+
+def _while_accepted(lease: LeaseRecord, situation: Situation) -> Action:
+    machine = situation.machine
+    if situation.now >= lease.expiry + situation.settle_grace * NS:
+        return Action.EXPIRE if machine is not None else Action.NOTHING
+    if situation.now >= lease.expiry:
+        return Action.SETTLE
+    if machine is None or machine.status in (MachineStatus.RUNNING, MachineStatus.PAUSED):
+        return Action.NOTHING
+    return Action.BOOT if situation.boots < BOOTS_MAX else Action.NOTHING

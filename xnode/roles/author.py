@@ -1,0 +1,128 @@
+"""The author: writes the node's own chain, one block at a time, with work found before it is wanted (section 6)."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+
+import trio
+
+from xnode.core.blocks import BODIES, Block, BlockType, Body, Receive, block_hash
+from xnode.core.faults import CallerFault, Unavailable
+from xnode.core.genesis import Genesis
+from xnode.core.keys import SigningKey
+from xnode.core.ledger import AccountRecord, Outcome, new_account
+from xnode.core.values import ZERO_HASH, Address, Asset, Hash
+from xnode.core.work import is_valid_work
+from xnode.roles.replica import Replica
+from xnode.store.store import Store
+
+RECEIVE_EVERY: Final = 5.0  # seconds between looks for pending entries when nothing fires
+RECEIVES_A_LOOK_MAX: Final = 20
+KINDS: Final[dict[type[Body], BlockType]] = {body: kind for kind, body in BODIES.items()}
+
+
+class Worker(Protocol):
+    """Finds proof of work off the loop."""
+
+    async def solve(self, root: bytes, difficulty: int) -> int:
+        """A nonce that is work for `root`."""
+
+
+class Draft(NamedTuple):
+    """What a block of our own shall say; `delta` is what it adds to our balance of `asset`."""
+
+    asset: Asset
+    delta: int
+    body: Body
+
+
+class Author:
+    """Appends to the chain of one account. Only one append runs at a time, so we never fork ourselves."""
+
+    def __init__(
+        self,
+        key: SigningKey,
+        store: Store,
+        genesis: Genesis,
+        replica: Replica,
+        worker: Worker,
+        clock: Callable[[], int],
+    ) -> None:
+        self._key = key
+        self._store = store
+        self._genesis = genesis
+        self._replica = replica
+        self._worker = worker
+        self._clock = clock
+        self._lock = trio.Lock()
+        self._ready: tuple[bytes, int] = (b"", 0)  # (root, nonce) found ahead
+        self.address = Address(key.public_key)
+
+    def account(self) -> AccountRecord:
+        """Our account as the ledger has it now."""
+        with self._store.snapshot() as view:
+            return view.account(self.address) or new_account(self.address, self._genesis)
+
+    async def append(self, draft: Draft) -> Hash:
+        """Writes, applies and gossips one block; returns its hash. Raises CallerFault or Unavailable by the refusal.
+
+        From the signing on it can't be cancelled: a block that was applied is always gossiped too.
+        """
+        async with self._lock:
+            account = self.account()
+            nonce = await self._work_for(account)
+            block = self._sign(self._make(account, draft, nonce))
+            with trio.CancelScope(shield=True):
+                submission = await self._replica.submit(block)
+        if submission.outcome is not Outcome.PROGRESS:
+            raise _fault(submission.outcome, submission.detail)
+        return submission.block_hash
+
+    async def work_ahead(self) -> None:
+        """Keeps the next block's work ready; runs for as long as the node."""
+        while True:
+            async with self._lock:
+                await self._work_for(self.account())
+            await self._replica.changed.wait(60.0)
+
+    async def receive_pending(self) -> None:
+        """Takes what others send to us; runs for as long as the node."""
+        while True:
+            with self._store.snapshot() as view:
+                entries = list(view.pendings(self.address, limit=RECEIVES_A_LOOK_MAX))
+            for entry in entries:
+                await self.append(Draft(entry.asset, entry.amount, Receive(entry.source)))
+            await self._replica.changed.wait(RECEIVE_EVERY)
+
+    async def _work_for(self, account: AccountRecord) -> int:
+        root = account.address if account.head == ZERO_HASH else account.head
+        if self._ready[0] != root:
+            self._ready = (root, await self._worker.solve(root, self._genesis.work_difficulty))
+        assert is_valid_work(root, self._ready[1], self._genesis.work_difficulty)
+        return self._ready[1]
+
+    def _make(self, account: AccountRecord, draft: Draft, nonce: int) -> Block:
+        balance = account.balance(draft.asset) + draft.delta
+        if balance < 0:
+            held = account.balance(draft.asset)
+            message = f"this needs {-draft.delta} {draft.asset.name} and the account holds {held}; send it some first"
+            raise CallerFault("insufficient_balance", message)
+        return Block(
+            KINDS[type(draft.body)],
+            self.address,
+            account.head,
+            draft.asset,
+            balance,
+            representative=None,
+            timestamp=self._clock(),
+            body=draft.body,
+            work=nonce,
+        )
+
+    def _sign(self, block: Block) -> Block:
+        return block._replace(signature=self._key.sign(block_hash(self._genesis.network_key, block)))
+
+
+def _fault(outcome: Outcome, detail: str) -> CallerFault | Unavailable:
+    if outcome in (Outcome.GAP_SOURCE, Outcome.FORK, Outcome.BAD_ATTESTATIONS):
+        return Unavailable(str(outcome), detail, retryable=True)
+    return CallerFault(str(outcome), detail)

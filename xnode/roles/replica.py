@@ -1,0 +1,146 @@
+"""The replica: every block enters the ledger here, wherever it comes from, and lands in one atomic batch.
+
+A block is judged, applied and only then announced: to the roles by `changed`, to the network by gossip. A block that
+needs one that is not here yet is held and tried again when that arrives.
+"""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple
+
+from xnode.core.blocks import Block, block_hash, decode_block, encode_block
+from xnode.core.codec import Malformed
+from xnode.core.genesis import Genesis
+from xnode.core.held import Held
+from xnode.core.ledger import GAPS, Context, Effects, LedgerView, Outcome, Refusal
+from xnode.core.rules import check_alone, judge, judge_checked
+from xnode.core.values import Hash
+from xnode.roles.pulse import Pulse
+from xnode.store.store import Store
+from xnode.store.transaction import Transaction
+
+BLOCKS_TOPIC: Final = "xnode/blocks"
+
+Publish = Callable[[str, bytes], Awaitable[None]]
+Watcher = Callable[[Effects], None]
+
+
+class Submission(NamedTuple):
+    """What became of a block that somebody offered."""
+
+    block_hash: Hash
+    outcome: Outcome
+    detail: str
+
+
+class Replica:
+    """The one writer of the ledger. `clock` gives ns; `changed` fires after every applied batch."""
+
+    def __init__(self, store: Store, genesis: Genesis, clock: Callable[[], int], publish: Publish) -> None:
+        self._store = store
+        self._genesis = genesis
+        self._clock = clock
+        self._publish = publish
+        self._watchers: list[Watcher] = []
+        self.held = Held()
+        self.changed = Pulse()
+        self.outcomes: Counter[str] = Counter()
+
+    def watch(self, watcher: Watcher) -> None:
+        """Calls `watcher` with every block's effects once they are durable; it must be quick and must not raise."""
+        self._watchers.append(watcher)
+
+    async def submit(self, block: Block) -> Submission:
+        """Offers a live block of our own or of an API client; gossips it when it is new and good."""
+        submission = self.take(block)
+        if submission.outcome is Outcome.PROGRESS:
+            await self._publish(BLOCKS_TOPIC, encode_block(block))
+        return submission
+
+    def take(self, block: Block) -> Submission:
+        """Judges a live block that nobody has checked yet, and applies it if it is good."""
+        return self._intake(block, judge)
+
+    def take_checked(self, block: Block) -> Submission:
+        """The same for a live block that has passed `check_alone` in gossip's validator."""
+        return self._intake(block, judge_checked)
+
+    def take_synced(self, wires: Sequence[bytes]) -> int:
+        """Applies a page of old blocks in their order, one batch for all; returns how many were new and good.
+
+        Raises Malformed at the first that is no block, after the good ones before it were applied.
+        """
+        applied: list[Effects] = []
+        context = Context(self._genesis, now=None)
+        transaction = self._store.transaction()
+        try:
+            for wire in wires:
+                applied += self._apply(transaction, decode_block(wire), context)
+        finally:
+            transaction.commit()
+            self._announce(applied)
+        return len(applied)
+
+    def context(self) -> Context:
+        """What live blocks are judged by now."""
+        return Context(self._genesis, self._clock())
+
+    def _intake(self, block: Block, rule: Callable[[LedgerView, Block, Context], Effects | Refusal]) -> Submission:
+        identity = block_hash(self._genesis.network_key, block)
+        transaction = self._store.transaction()
+        verdict = rule(transaction, block, self.context())
+        if isinstance(verdict, Refusal):
+            transaction.discard()
+            return self._refused(block, identity, verdict)
+        transaction.stage(verdict)
+        applied = [verdict, *self._release(transaction, identity, self.context())]
+        transaction.commit()
+        self._announce(applied)
+        return Submission(identity, Outcome.PROGRESS, "")
+
+    def _refused(self, block: Block, identity: Hash, refusal: Refusal) -> Submission:
+        self.outcomes[refusal.outcome] += 1
+        if refusal.outcome in GAPS:
+            self.held.put(identity, block, refusal.needs)
+        return Submission(identity, refusal.outcome, refusal.detail)
+
+    def _apply(self, transaction: Transaction, block: Block, context: Context) -> list[Effects]:
+        verdict = judge(transaction, block, context)
+        if isinstance(verdict, Refusal):
+            self._refused(block, block_hash(self._genesis.network_key, block), verdict)
+            return []
+        transaction.stage(verdict)
+        return [verdict, *self._release(transaction, verdict.block_hash, context)]
+
+    def _release(self, transaction: Transaction, arrived: Hash, context: Context) -> list[Effects]:
+        """The held blocks that `arrived` sets free, and those that they set free in turn."""
+        applied: list[Effects] = []
+        queue = [arrived]
+        while queue:
+            for block in self.held.take(queue.pop(0)):
+                verdict = judge_checked(transaction, block, context)
+                if isinstance(verdict, Refusal):
+                    self._refused(block, block_hash(self._genesis.network_key, block), verdict)
+                    continue
+                transaction.stage(verdict)
+                applied.append(verdict)
+                queue.append(verdict.block_hash)
+        return applied
+
+    def _announce(self, applied: Sequence[Effects]) -> None:
+        self.outcomes[Outcome.PROGRESS] += len(applied)
+        for effects in applied:
+            for watcher in self._watchers:
+                watcher(effects)
+        if applied:
+            self.changed.fire()
+
+
+def check_wire(wire: bytes, context: Context) -> tuple[Block | None, Outcome, str]:
+    """Gossip's half of the checks: the block if it is well formed and passes all that needs no ledger."""
+    try:
+        block = decode_block(wire)
+    except Malformed as error:
+        return None, Outcome.BAD_FORMAT, str(error)
+    refusal = check_alone(block, context)
+    return (block, Outcome.PROGRESS, "") if refusal is None else (None, refusal.outcome, refusal.detail)
