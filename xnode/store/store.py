@@ -10,14 +10,13 @@ from pathlib import Path
 from xnode.core.codec import encode
 from xnode.core.faults import OperatorFault
 from xnode.core.genesis import Allocation, Genesis
-from xnode.core.ledger import Bucket, new_account
+from xnode.core.ledger import new_account
 from xnode.core.values import Address, Hash
+from xnode.store.counter import opening_tally
 from xnode.store.leveldb import Database, corrupt
-from xnode.store.records import Tally
 from xnode.store.schema import (
     ACCOUNT,
     ARRIVAL,
-    BUCKETS,
     CHAIN,
     GENESIS_KEY,
     SCHEMA_KEY,
@@ -119,21 +118,17 @@ class Store:
 def _opening(genesis: Genesis) -> Changes:
     """All that a new store holds."""
     parts: dict[Address, list[Allocation]] = {}
-    totals = dict.fromkeys(BUCKETS, 0)
     for item in genesis.allocations:
         parts.setdefault(item.account, []).append(item)
-        totals[(item.asset, Bucket.GENESIS)] += item.amount
-        totals[(item.asset, Bucket.BALANCES)] += item.amount
     accounts = {
         ACCOUNT + address: pack_account(new_account(address, genesis._replace(allocations=tuple(items))))
         for address, items in parts.items()
     }
-    tally = Tally(blocks=0, accounts=len(accounts), sequence=0, digest=bytes(32), totals=totals)
     return {
         **accounts,
         SCHEMA_KEY: encode((SCHEMA_VERSION,)),
         GENESIS_KEY: encode((genesis.genesis_hash,)),
-        TALLY_KEY: pack_tally(tally),
+        TALLY_KEY: pack_tally(opening_tally(genesis)),
     }
 
 

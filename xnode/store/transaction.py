@@ -7,12 +7,11 @@ the rules have checked them already, and neither trusts the other.
 
 from collections.abc import Callable, Mapping
 
-from xnode.core.codec import encode
 from xnode.core.genesis import Genesis
-from xnode.core.hashing import Tag, tagged_hash
 from xnode.core.lease import LeaseRecord, LeaseState
-from xnode.core.ledger import AccountRecord, Bucket, Effects, Move, new_account, supply_balances
+from xnode.core.ledger import AccountRecord, Bucket, Effects, new_account, supply_balances
 from xnode.core.values import U64_MAX, Address, Asset
+from xnode.store.counter import Counter, sum_moves
 from xnode.store.leveldb import Database
 from xnode.store.reads import PointReads
 from xnode.store.records import StoredBlock, Tally
@@ -50,18 +49,6 @@ def _require(holds: bool, message: str) -> None:
         raise InvariantBroken(message)
 
 
-def frontier_mark(genesis: Genesis, record: AccountRecord) -> int:
-    """What an account with blocks adds (by XOR) to the digest of all frontiers."""
-    if record.height == 0:
-        return 0
-    data = encode((record.address, record.height, record.head))
-    return int.from_bytes(tagged_hash(genesis.network_key, Tag.FRONTIERS, data), "big")
-
-
-def _moved(moves: tuple[Move, ...], asset: Asset, bucket: Bucket) -> int:
-    return sum(move.delta for move in moves if move.asset is asset and move.bucket is bucket)
-
-
 class Transaction(PointReads):
     """Made by `Store.transaction`, one at a time; ends with `commit`, `discard` or the end of its `with`."""
 
@@ -71,7 +58,8 @@ class Transaction(PointReads):
         self._write = write
         self._changes: dict[bytes, bytes | None] = {}
         self.is_open = True
-        self._tally = super().tally()
+        self._accounts: dict[Address, AccountRecord] = {}  # staged or read: spares decoding them again
+        self._counter = Counter(super().tally(), genesis)
 
     def __enter__(self) -> "Transaction":
         return self
@@ -90,12 +78,12 @@ class Transaction(PointReads):
         Raises OperatorFault(store_write_failed), InvariantBroken.
         """
         self._check_open()
-        totals = self._tally.totals
+        totals = self._counter.totals
         try:
             _require(min(totals.values()) >= 0, "a bucket of the supply would fall below zero")
             _require(supply_balances(totals), "the supply identity would break")
             if self._changes:
-                self._write({**self._changes, TALLY_KEY: pack_tally(self._tally)})
+                self._write({**self._changes, TALLY_KEY: pack_tally(self._counter.tally())})
         finally:
             self.discard()
 
@@ -107,10 +95,18 @@ class Transaction(PointReads):
         self._check_open()
         return self._changes[key] if key in self._changes else self._database.get(key)
 
+    def account(self, address: Address) -> AccountRecord | None:
+        """The account with what is staged."""
+        self._check_open()
+        known = self._accounts.get(address) or super().account(address)
+        if known is not None:
+            self._accounts[address] = known
+        return known
+
     def tally(self) -> Tally:
         """All that is kept incrementally, with what is staged."""
         self._check_open()
-        return self._tally
+        return self._counter.tally()
 
     def put_note(self, space: str, key: bytes, value: bytes) -> None:
         """Stages a note; raises ValueError for a bad space or too many bytes."""
@@ -135,7 +131,8 @@ class Transaction(PointReads):
         self._stage_pending(effects)
         if effects.lease is not None:
             self._stage_lease(effects.lease)
-        self._count(effects, before, is_new=known is None)
+        self._counter.add(effects, before, is_new=known is None)
+        self._accounts[effects.account.address] = effects.account
 
     def _check_position(self, effects: Effects, before: AccountRecord) -> None:
         block, after = effects.block, effects.account
@@ -147,21 +144,22 @@ class Transaction(PointReads):
         _require(not self.has_block(effects.block_hash), "the block is already there")
 
     def _check_amounts(self, effects: Effects, before: AccountRecord) -> None:
-        put, gone = effects.pending_put, effects.pending_delete
+        after, put, gone = effects.account, effects.pending_put, effects.pending_delete
+        sums = sum_moves(effects.moves)
         for asset in Asset:
-            balance = effects.account.balance(asset)
+            balance = after.balance(asset)
             _require(0 <= balance <= U64_MAX, "a balance would leave u64")
-            moved = _moved(effects.moves, asset, Bucket.BALANCES)
+            moved = sums.get((asset, Bucket.BALANCES), 0)
             _require(balance - before.balance(asset) == moved, "the balance does not move as the moves say")
             opened = put.amount if put is not None and put.asset is asset else 0
             closed = gone.amount if gone is not None and gone.asset is asset else 0
-            _require(opened - closed == _moved(effects.moves, asset, Bucket.PENDING), "pending is not what moved there")
+            _require(opened - closed == sums.get((asset, Bucket.PENDING), 0), "pending is not what moved there")
         _require(gone is None or self.pending(gone.destination, gone.source) == gone, "nothing is pending there")
         _require(put is None or self.pending(put.destination, put.source) is None, "the entry is already there")
 
     def _stage_block(self, effects: Effects) -> None:
         account = effects.account
-        sequence = self._tally.sequence + 1
+        sequence = self._counter.sequence + 1
         at = place(account.address, account.height)
         stored = StoredBlock(effects.block, effects.block_hash, account.height, sequence)
         self._changes[CHAIN + at] = pack_block(stored)
@@ -193,13 +191,3 @@ class Transaction(PointReads):
         else:
             return
         self._changes[PROVIDER + provider] = pack_provider(record)
-
-    def _count(self, effects: Effects, before: AccountRecord, is_new: bool) -> None:
-        tally, totals = self._tally, dict(self._tally.totals)
-        for move in effects.moves:
-            totals[(move.asset, move.bucket)] += move.delta
-        marks = frontier_mark(self._genesis, before) ^ frontier_mark(self._genesis, effects.account)
-        digest = int.from_bytes(tally.digest, "big") ^ marks
-        self._tally = Tally(
-            tally.blocks + 1, tally.accounts + is_new, tally.sequence + 1, digest.to_bytes(32, "big"), totals
-        )

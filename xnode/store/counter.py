@@ -1,0 +1,64 @@
+"""What the store counts as blocks land, so that supply, counts and the frontiers' digest are never summed up anew."""
+
+from typing import Final
+
+from xnode.core.codec import encode
+from xnode.core.genesis import Genesis
+from xnode.core.hashing import NetworkKey, Tag, tagged_hash
+from xnode.core.ledger import AccountRecord, Bucket, Effects, Move
+from xnode.core.values import Address
+from xnode.store.records import Tally, Totals
+from xnode.store.schema import BUCKETS
+
+DIGEST_BYTES: Final = 32
+
+
+def frontier_mark(key: NetworkKey, record: AccountRecord) -> int:
+    """What an account adds (by XOR) to the digest of all frontiers: nothing before its first block."""
+    if record.height == 0:
+        return 0
+    data = encode((record.address, record.height, record.head))
+    return int.from_bytes(tagged_hash(key, Tag.FRONTIERS, data), "big")
+
+
+def sum_moves(moves: tuple[Move, ...]) -> Totals:
+    """The change of each bucket that these moves touch."""
+    sums: Totals = {}
+    for asset, bucket, delta in moves:
+        sums[(asset, bucket)] = sums.get((asset, bucket), 0) + delta
+    return sums
+
+
+def opening_tally(genesis: Genesis) -> Tally:
+    """The counts of a new store."""
+    totals = dict.fromkeys(BUCKETS, 0)
+    addresses: set[Address] = set()
+    for item in genesis.allocations:
+        addresses.add(item.account)
+        totals[(item.asset, Bucket.GENESIS)] += item.amount
+        totals[(item.asset, Bucket.BALANCES)] += item.amount
+    return Tally(0, len(addresses), 0, bytes(DIGEST_BYTES), totals)
+
+
+class Counter:
+    """A tally that blocks are added to; not shared, and never written back into the tally it began with."""
+
+    def __init__(self, tally: Tally, genesis: Genesis) -> None:
+        self.blocks, self.accounts, self.sequence, digest, totals = tally
+        self.totals = dict(totals)
+        self._digest = int.from_bytes(digest, "big")
+        self._key = genesis.network_key
+
+    def add(self, effects: Effects, before: AccountRecord, is_new: bool) -> None:
+        """Counts one block; `is_new` where its account had no record."""
+        for asset, bucket, delta in effects.moves:
+            self.totals[(asset, bucket)] += delta
+        self._digest ^= frontier_mark(self._key, before) ^ frontier_mark(self._key, effects.account)
+        self.blocks += 1
+        self.accounts += is_new
+        self.sequence += 1
+
+    def tally(self) -> Tally:
+        """The counts now."""
+        digest = self._digest.to_bytes(DIGEST_BYTES, "big")
+        return Tally(self.blocks, self.accounts, self.sequence, digest, dict(self.totals))
