@@ -11,25 +11,12 @@ from typing import NamedTuple
 from xnode.core.attestations import Attestation
 from xnode.core.blocks import Block
 from xnode.core.genesis import Genesis
-from xnode.core.ledger import Outcome
 from xnode.core.lease import Resources
+from xnode.core.ledger import Outcome
 from xnode.core.machine import ExecResult, MachineStatus
+from xnode.core.market import LeaseForm, Quote
 from xnode.core.values import Address, Hash, PublicKey, Signature
 from xnode.store.snapshot import Snapshot
-
-
-class LeaseForm(NamedTuple):
-    """A parsed lease request; `duration` and `timeout` in seconds; `max_cost` 0 means no bound."""
-
-    resources: Resources
-    duration: int
-    access_pub_key: PublicKey
-    timeout: float
-    provider: Address | None
-    policy: str
-    max_cost: int
-    image: str
-    idempotency_key: str  # "" means none
 
 
 class ProviderView(NamedTuple):
@@ -78,14 +65,6 @@ class Check(NamedTuple):
     detail: str
 
 
-class Quote(NamedTuple):
-    """What a lease would cost now."""
-
-    cost: int
-    stake: int
-    offers: tuple[tuple[Address, int], ...]  # (provider, cost), best first
-
-
 class AccessProof(NamedTuple):
     """A tunnel request's own proof: signature by the lease's access key; timestamp in ns."""
 
@@ -121,7 +100,7 @@ class NodePort(ABC):
 
     @abstractmethod
     def info(self) -> dict[str, object]:
-        """GET /node without its peers: id, address, version, network_id, genesis_hash, roles, counts, sync, addresses."""
+        """GET /node without its peers: id, address, version, network_id, genesis_hash, roles, counts, sync."""
 
     @abstractmethod
     def counters(self) -> dict[str, int]:
@@ -169,7 +148,7 @@ class TunnelEnd(ABC):
 
     @abstractmethod
     async def join(self, sock: socket.socket, early: bytes, eof: bool) -> None:
-        """Takes the client's detached socket over, with the bytes it sent early, and returns at once; trio carries on."""
+        """Takes the client's detached socket over, with its early bytes, and returns at once; trio carries on."""
 
     @abstractmethod
     async def abandon(self) -> None:

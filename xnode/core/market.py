@@ -12,7 +12,7 @@ from xnode.core.faults import CallerFault
 from xnode.core.hashing import Tag
 from xnode.core.lease import Resources
 from xnode.core.records import RecordKind, record_kind
-from xnode.core.values import NS, Address, Hash
+from xnode.core.values import NS, Address, Hash, PublicKey
 
 AD_EVERY: Final = 60  # seconds
 AD_VALID_FOR: Final = 180 * NS
@@ -73,6 +73,28 @@ class Decline(NamedTuple):
     requested: Resources
     available: Resources
     timestamp: int
+
+
+class LeaseForm(NamedTuple):
+    """What a consumer asks its own node for; `duration` and `timeout` in seconds, a `max_cost` of 0 means no bound."""
+
+    resources: Resources
+    duration: int
+    access_pub_key: PublicKey
+    timeout: float
+    provider: Address | None
+    policy: str
+    max_cost: int
+    image: str
+    idempotency_key: str  # "" means none
+
+
+class Quote(NamedTuple):
+    """What a lease would cost now."""
+
+    cost: int
+    stake: int
+    offers: tuple[tuple[Address, int], ...]  # (provider, cost), best first
 
 
 MarketRecord = Ad | Request | Offer | Decline

@@ -9,10 +9,11 @@ lease is accepted once the machine answers, settled at its expiry, and the machi
     created      none                BOOT, if there is room, else DECLINE; too old: nothing
     created      provisioning        BOOT (goes on where it stood)
     created      running             ACCEPT
-    created      failed, stopped     BOOT again up to BOOTS_MAX times, then nothing until the consumer cancels
+    created      failed, stopped     BOOT unless a boot has failed before: the consumer is told and tries another provider
     accepted     running, in time    nothing
-    accepted     stopped, failed     BOOT (up to BOOTS_MAX times), while in time
-    accepted     any, expired        SETTLE; past the settle grace: EXPIRE, which destroys on attested time
+    accepted     stopped, failed     BOOT while in time, until BOOTS_MAX have failed
+    accepted     none                nothing: a lease whose machine is lost is not settled
+    accepted     any, expired        SETTLE; past the settle grace EXPIRE, which destroys on attested time
     final        any                 DESTROY
     unknown      any                 STOP it; report it; it is kept for the operator
 """
@@ -24,7 +25,7 @@ from xnode.core.lease import LeaseRecord, LeaseState
 from xnode.core.machine import Machine, MachineStatus
 from xnode.core.values import NS
 
-BOOTS_MAX: Final = 3
+BOOTS_MAX: Final = 3  # failed ones of an accepted lease's machine
 ACCEPT_WITHIN: Final = 600 * NS  # a created lease older than this is not booted any more
 DOWN: Final = frozenset({MachineStatus.STOPPED, MachineStatus.FAILED})
 
@@ -72,7 +73,7 @@ def _before_acceptance(lease: LeaseRecord, situation: Situation) -> Action:
         return Action.NOTHING
     if machine is not None and machine.status is MachineStatus.RUNNING:
         return Action.ACCEPT
-    if situation.boots >= BOOTS_MAX:
+    if situation.boots > 0:
         return Action.NOTHING
     if machine is None and not situation.has_room:
         return Action.DECLINE
@@ -81,10 +82,12 @@ def _before_acceptance(lease: LeaseRecord, situation: Situation) -> Action:
 
 def _while_accepted(lease: LeaseRecord, situation: Situation) -> Action:
     machine = situation.machine
+    if machine is None:
+        return Action.NOTHING
     if situation.now >= lease.expiry + situation.settle_grace * NS:
-        return Action.EXPIRE if machine is not None else Action.NOTHING
+        return Action.EXPIRE
     if situation.now >= lease.expiry:
         return Action.SETTLE
-    if machine is None or machine.status in (MachineStatus.RUNNING, MachineStatus.PAUSED):
+    if machine.status in (MachineStatus.RUNNING, MachineStatus.PAUSED):
         return Action.NOTHING
     return Action.BOOT if situation.boots < BOOTS_MAX else Action.NOTHING

@@ -41,7 +41,7 @@ class Attesting:
         calls.register(ATTEST_METHOD, self._serve)
 
     async def attest(self, lease_hash: Hash) -> Attestation:
-        """One attestation: by this node's own timekeeper, or by the first listed one that answers. Raises Unavailable."""
+        """One attestation: by this node's own timekeeper, or by the first listed one to answer. Raises Unavailable."""
         if self._timekeeper is not None:
             return self._timekeeper.attest(lease_hash, self._own_id.encode())
         return (await self._gather(lease_hash, 1))[0]
