@@ -1,0 +1,48 @@
+"""Hypothesis strategies for the ledger's values: they make well-formed ones, good or bad by the rules."""
+
+from typing import Any, Final
+
+from hypothesis import strategies as st
+
+from xnode.core.attestations import ATTESTATIONS_MAX, Attestation
+from xnode.core.blocks import BODIES, Block, BlockType
+from xnode.core.values import U64_MAX, Asset
+
+u64s = st.one_of(st.integers(0, 300), st.integers(0, U64_MAX), st.sampled_from([2**16, 2**32, 2**63, U64_MAX]))
+bytes32 = st.binary(min_size=32, max_size=32)
+bytes64 = st.binary(min_size=64, max_size=64)
+attestations = st.lists(st.builds(Attestation, bytes32, u64s, bytes64), max_size=ATTESTATIONS_MAX).map(tuple)
+
+NUMBERS: Final = frozenset({"amount", "vcpus", "memory_mb", "disk_gb", "duration", "multiplier_milli"})
+
+
+def _field(name: str) -> st.SearchStrategy[Any]:
+    if name == "attestations":
+        return attestations
+    return u64s if name in NUMBERS else bytes32
+
+
+def bodies(kind: BlockType) -> st.SearchStrategy[Any]:
+    """Own fields of one block type."""
+    make = BODIES[kind]
+    return st.builds(make, *(_field(name) for name in make._fields))
+
+
+def blocks_of(kind: BlockType) -> st.SearchStrategy[Block]:
+    """Well-formed blocks of one type."""
+    return st.builds(
+        Block,
+        st.just(kind),
+        bytes32,
+        bytes32,
+        st.sampled_from(Asset),
+        u64s,
+        st.none() | bytes32,
+        u64s,
+        bodies(kind),
+        bytes64,
+        u64s,
+    )
+
+
+blocks = st.sampled_from(BlockType).flatmap(blocks_of)
