@@ -3,9 +3,9 @@
 from typing import Final
 
 from xnode.core.codec import encode
-from xnode.core.genesis import Genesis
+from xnode.core.genesis import Allocation, Genesis
 from xnode.core.hashing import NetworkKey, Tag, tagged_hash
-from xnode.core.ledger import AccountRecord, Bucket, Effects, Move
+from xnode.core.ledger import AccountRecord, Bucket, Effects, Move, new_account
 from xnode.core.values import Address
 from xnode.store.records import Tally, Totals
 from xnode.store.schema import BUCKETS
@@ -29,15 +29,24 @@ def sum_moves(moves: tuple[Move, ...]) -> Totals:
     return sums
 
 
+def opening_accounts(genesis: Genesis) -> list[AccountRecord]:
+    """The accounts that the genesis allocates to."""
+    parts: dict[Address, list[Allocation]] = {}
+    for item in genesis.allocations:
+        parts.setdefault(item.account, []).append(item)
+    return [
+        new_account(address, genesis._replace(allocations=tuple(items)))  # only its own: there may be thousands
+        for address, items in parts.items()
+    ]
+
+
 def opening_tally(genesis: Genesis) -> Tally:
     """The counts of a new store."""
     totals = dict.fromkeys(BUCKETS, 0)
-    addresses: set[Address] = set()
     for item in genesis.allocations:
-        addresses.add(item.account)
         totals[(item.asset, Bucket.GENESIS)] += item.amount
         totals[(item.asset, Bucket.BALANCES)] += item.amount
-    return Tally(0, len(addresses), 0, bytes(DIGEST_BYTES), totals)
+    return Tally(0, len(opening_accounts(genesis)), 0, bytes(DIGEST_BYTES), totals)
 
 
 class Counter:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from xnode.core.codec import encode
 from xnode.core.faults import OperatorFault
-from xnode.core.genesis import Allocation, Genesis
-from xnode.core.ledger import new_account
-from xnode.core.values import Address, Hash
-from xnode.store.counter import opening_tally
+from xnode.core.genesis import Genesis
+from xnode.core.values import Hash
+from xnode.store.counter import opening_accounts, opening_tally
 from xnode.store.leveldb import Database, corrupt
 from xnode.store.schema import (
     ACCOUNT,
@@ -117,13 +116,7 @@ class Store:
 
 def _opening(genesis: Genesis) -> Changes:
     """All that a new store holds."""
-    parts: dict[Address, list[Allocation]] = {}
-    for item in genesis.allocations:
-        parts.setdefault(item.account, []).append(item)
-    accounts = {
-        ACCOUNT + address: pack_account(new_account(address, genesis._replace(allocations=tuple(items))))
-        for address, items in parts.items()
-    }
+    accounts = {ACCOUNT + item.address: pack_account(item) for item in opening_accounts(genesis)}
     return {
         **accounts,
         SCHEMA_KEY: encode((SCHEMA_VERSION,)),
