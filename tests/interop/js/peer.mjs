@@ -1,0 +1,53 @@
+// A js-libp2p peer (TCP, Noise, Yamux, gossipsub) that a test drives by lines: `node peer.mjs TOPIC`.
+// In:  `connect MULTIADDR`, `publish HEX`. Out: `address MULTIADDR`, `connected`, `published`, `received HEX`, `error TEXT`.
+// Ends when its input ends.
+
+import { createInterface } from 'node:readline'
+import { noise } from '@chainsafe/libp2p-noise'
+import { yamux } from '@chainsafe/libp2p-yamux'
+import { gossipsub } from '@libp2p/gossipsub'
+import { identify } from '@libp2p/identify'
+import { tcp } from '@libp2p/tcp'
+import { multiaddr } from '@multiformats/multiaddr'
+import { createLibp2p } from 'libp2p'
+
+const topic = process.argv[2]
+const say = (...words) => process.stdout.write(words.join(' ') + '\n')
+
+const peer = await createLibp2p({
+  addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
+  transports: [tcp()],
+  connectionEncrypters: [noise()],
+  streamMuxers: [yamux()],
+  // loopback is no public network: js-libp2p would not dial it by default
+  connectionGater: { denyDialMultiaddr: () => false },
+  services: { identify: identify(), pubsub: gossipsub({ heartbeatInterval: 200, allowPublishToZeroTopicPeers: true }) }
+})
+
+const acts = {
+  async connect (address) {
+    await peer.dial(multiaddr(address))
+    say('connected')
+  },
+  async publish (hex) {
+    await peer.services.pubsub.publish(topic, Buffer.from(hex, 'hex'))
+    say('published')
+  }
+}
+
+peer.services.pubsub.addEventListener('message', ({ detail }) => {
+  if (detail.topic === topic) say('received', Buffer.from(detail.data).toString('hex'))
+})
+peer.services.pubsub.subscribe(topic)
+say('address', peer.getMultiaddrs()[0].toString())
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const [act, argument] = line.split(' ')
+  try {
+    await acts[act](argument)
+  } catch (error) {
+    say('error', String(error).replaceAll('\n', ' '))
+  }
+}
+await peer.stop()
+process.exit(0)
