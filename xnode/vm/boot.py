@@ -1,0 +1,96 @@
+"""Waiting for a machine to be up: its console says so, then the provider's own login works (spec machines: "Up").
+
+A TCP connection proves nothing, since QEMU's network accepts at once, for a guest that has none yet. Meanwhile a QEMU
+that ends, a guest kernel that gives up and QEMU's `internal-error` (a KVM that can't go on) are noticed
+within a second.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+
+import trio
+
+from xnode.core.faults import MachineFault
+from xnode.vm import console, qmp, shell
+from xnode.vm.asyncio_thread import AsyncioThread
+from xnode.vm.limits import (
+    CONSOLE_POLL_SECONDS,
+    LOGIN_PAUSE_SECONDS,
+    LOGIN_TIMEOUT_SECONDS,
+    QMP_READY_SECONDS,
+    STATUS_POLL_SECONDS,
+)
+from xnode.vm.qemu_process import Process, is_alive
+
+
+class Boot:
+    """One machine on its way up: `directory` is its run directory."""
+
+    def __init__(self, thread: AsyncioThread, directory: Path, process: Process) -> None:
+        self._thread = thread
+        self._directory = directory
+        self._process = process
+
+    async def forwarded_port(self, uuid: str) -> int:
+        """The host port that QEMU chose, once its monitor answers; raises MachineFault."""
+        with trio.move_on_after(QMP_READY_SECONDS):
+            while True:
+                self._check_alive()
+                with suppress(MachineFault):  # not yet
+                    found, port = await self._thread.run(qmp.identity, self._directory)
+                    break
+                await trio.sleep(CONSOLE_POLL_SECONDS)
+            if found != uuid or not port:
+                raise self._fault("wrong_qemu", "another QEMU answers in the machine's directory")
+            return port
+        raise self._fault("qmp_failed", "QEMU has not opened its monitor")
+
+    async def up(self, address: shell.Address, timeout: float) -> shell.Shell:
+        """The first login; raises MachineFault(boot_timeout, machine_exited, guest_panicked, ...)."""
+        with trio.move_on_after(timeout):
+            await self._marker()
+            return await self._login(address)
+        raise self._fault("boot_timeout", f"the machine was not up after {timeout:.0f} s")
+
+    async def _marker(self) -> None:
+        next_look = trio.current_time()
+        while not console.has_booted(self._directory):
+            self._check_alive()
+            if console.has_panicked(self._directory):
+                raise self._fault("guest_panicked", "the guest's kernel panicked")
+            if trio.current_time() >= next_look:
+                await self._check_state()
+                next_look = trio.current_time() + STATUS_POLL_SECONDS
+            await trio.sleep(CONSOLE_POLL_SECONDS)
+
+    async def _login(self, address: shell.Address) -> shell.Shell:
+        deadline = trio.current_time() + LOGIN_TIMEOUT_SECONDS
+        while True:
+            try:
+                return await self._thread.run(shell.connect, address)
+            except MachineFault as fault:
+                self._check_alive()
+                if not fault.retryable or trio.current_time() > deadline:
+                    raise self._fault(fault.code, str(fault)) from fault
+            await trio.sleep(LOGIN_PAUSE_SECONDS)
+
+    async def _check_state(self) -> None:
+        try:
+            state = await self._thread.run(qmp.status, self._directory)
+        except MachineFault:
+            self._check_alive()  # the likeliest reason
+            return
+        if state == qmp.INTERNAL_ERROR:
+            raise self._fault("machine_internal_error", "the accelerator can't go on (set it to tcg)")
+        if state == qmp.PANICKED:
+            raise self._fault("guest_panicked", "the guest's kernel panicked")
+
+    def _check_alive(self) -> None:
+        if not is_alive(self._process):
+            panicked = console.has_panicked(self._directory)
+            code, what = ("guest_panicked", "the guest's kernel panicked") if panicked else (
+                "machine_exited", "QEMU ended while the machine booted")  # fmt: skip
+            raise self._fault(code, what)
+
+    def _fault(self, code: str, what: str) -> MachineFault:
+        return MachineFault(code, f"{what}; its console ends with: {console.last_lines(self._directory)}")

@@ -1,0 +1,47 @@
+"""What a guest wrote to its serial console: the file is the guest's, so it is untrusted and may be of any length."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from xnode.vm.images import MARKER
+from xnode.vm.limits import CONSOLE_BYTES_MAX, CONSOLE_TAIL_BYTES, CONSOLE_TAIL_LINES
+from xnode.vm.qemu_command import CONSOLE, ERRORS
+
+_PANIC: Final = b"Kernel panic - not syncing"
+
+
+def has_booted(directory: Path) -> bool:
+    """Whether the guest's init has said that its SSH server starts."""
+    return MARKER in _read(directory / CONSOLE, CONSOLE_BYTES_MAX)
+
+
+def has_panicked(directory: Path) -> bool:
+    """Whether the guest's kernel gave up."""
+    return _PANIC in _read(directory / CONSOLE, CONSOLE_BYTES_MAX)
+
+
+def last_lines(directory: Path) -> str:
+    """The end of the console, or of QEMU's own complaints where the guest wrote nothing: printable ASCII."""
+    raw = _read(directory / CONSOLE, CONSOLE_TAIL_BYTES) or _read(directory / ERRORS, CONSOLE_TAIL_BYTES)
+    text = "".join(chr(byte) if 32 <= byte < 127 or byte == 10 else "" for byte in raw)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(lines[-CONSOLE_TAIL_LINES:]) or "nothing"
+
+
+def trim(directory: Path) -> None:
+    """Empties a console that has grown too long; QEMU goes on appending."""
+    path = directory / CONSOLE
+    if path.is_file() and not path.is_symlink() and path.stat().st_size > CONSOLE_BYTES_MAX:
+        os.truncate(path, 0)
+
+
+def _read(path: Path, count: int) -> bytes:
+    """The last `count` bytes; nothing when it is not there or is not a plain file."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - count))
+            return file.read(count)
+    except OSError:
+        return b""

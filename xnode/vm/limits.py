@@ -1,0 +1,33 @@
+"""Every maximum and every patience of this room, with its unit (spec: machines)."""
+
+from typing import Final
+
+BOOT_TIMEOUT_SECONDS: Final = 120.0  # from spawn to the first login; a tiny guest needs 3.5 to 6 s under emulation
+LOGIN_TIMEOUT_SECONDS: Final = 20.0  # from the console's marker to the first login
+LOGIN_ATTEMPT_SECONDS: Final = 10.0  # one attempt; emulated guests take up to 2 s for the key exchange
+LOGIN_PAUSE_SECONDS: Final = 0.2  # between attempts: hammering an SSH server gets one throttled
+CONSOLE_POLL_SECONDS: Final = 0.05
+STATUS_POLL_SECONDS: Final = 1.0  # how often a booting machine's QEMU is asked whether it still runs
+POWER_OFF_SECONDS: Final = 20.0  # after the power button; a stock systemd guest needs 2.5 s
+QUIT_SECONDS: Final = 5.0  # after QMP `quit`, and again after SIGKILL
+PROCESS_POLL_SECONDS: Final = 0.05
+QMP_SECONDS: Final = 5.0  # one short conversation with QEMU's monitor
+QMP_READY_SECONDS: Final = 15.0  # from spawn until QEMU has opened its monitor socket
+
+MACHINES_MAX: Final = 32
+DISK_RESERVE_BYTES: Final = 2 << 30  # host disk that no machine's promised size may eat
+DISK_GB_MIN: Final = 1
+CONSOLE_BYTES_MAX: Final = 1 << 20  # above this the console file is emptied at the next look
+CONSOLE_TAIL_BYTES: Final = 4096
+CONSOLE_TAIL_LINES: Final = 12
+RECORD_BYTES_MAX: Final = 64 << 10
+
+COMMAND_BYTES_MAX: Final = 64 << 10  # Linux takes at most 128 KiB in one argument
+COMMAND_SECONDS_MAX: Final = 3600.0
+COMMANDS_AT_ONCE_MAX: Final = 8  # a machine
+COMMAND_GRACE_SECONDS: Final = 5.0  # the guest's own timer gets this much longer before its provider gives up
+STREAM_LINGER_SECONDS: Final = 1.0  # a command has ended, but something that it started still holds its output
+OUTPUT_BYTES_MAX: Final = 1 << 20  # a stream
+
+PROBE_SECONDS: Final = 10.0  # the KVM probe, its interpreter's start included
+KVM_INSTRUCTIONS_PER_SECOND_MIN: Final = 50_000_000

@@ -1,0 +1,133 @@
+"""A machine's directory, made whole before it gets its name and renamed before it goes.
+
+    <root>/<lease hash>/machine.json    the record            (the node's, 0600)
+    <root>/<lease hash>/provider_key    32 bytes, the node's own login (0600)
+    <root>/<lease hash>/run/            QEMU's working directory and all that it may touch: vmlinuz, initrd with the
+                                        keys (0600), root.qcow2, disk.qcow2, console, qmp.sock, qemu.err
+
+All of it blocks: call it in a worker thread.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from xnode.core.faults import Unavailable
+from xnode.core.machine import MachineSpec, machine_name
+from xnode.core.values import Hash
+from xnode.vm import cpio, ssh_keys
+from xnode.vm.durable import create_file, link_or_copy, remove_tree, sync_directory
+from xnode.vm.images import INITRD, KERNEL, ROOT_DISK, Image
+from xnode.vm.qemu_command import DISK
+from xnode.vm.qemu_process import Identity
+from xnode.vm.state import Record
+
+PROVIDER_KEY: Final = "provider_key"
+_UNFINISHED: Final = ".new"
+_GOING: Final = ".gone"
+_GIB: Final = 1 << 30
+
+
+def directory_of(root: Path, lease_hash: Hash) -> Path:
+    """Where the machine of a lease lives."""
+    return root / lease_hash.hex()
+
+
+def run_directory(root: Path, lease_hash: Hash) -> Path:
+    """What belongs to its QEMU."""
+    return directory_of(root, lease_hash) / "run"
+
+
+def seed_archive(spec: MachineSpec, provider_seed: bytes, host_seed: bytes) -> bytes:
+    """The archive appended to the initrd, through which any guest gets its keys and its name."""
+    keys = (spec.access_key, ssh_keys.public_key_of(provider_seed))
+    lines = "".join(ssh_keys.public_line(key) + "\n" for key in keys)
+    return cpio.write_archive(
+        (
+            cpio.directory("seed", 0o700),
+            cpio.regular("seed/authorized_keys", lines.encode(), 0o600),
+            cpio.regular("seed/host_key", ssh_keys.dropbear_private(host_seed), 0o600),
+            cpio.regular("seed/hostname", machine_name(spec.lease_hash).encode() + b"\n", 0o600),
+        )
+    )
+
+
+def prepare(root: Path, record: Record, image: Image, provider_seed: bytes, host_seed: bytes) -> Path:
+    """Makes everything but the disk and the record under an unfinished name, which it returns."""
+    unfinished = directory_of(root, record.spec.lease_hash).with_suffix(_UNFINISHED)
+    remove_tree(unfinished)
+    run = unfinished / "run"
+    run.mkdir(parents=True, mode=0o700)
+    unfinished.chmod(0o700)
+    create_file(unfinished / PROVIDER_KEY, provider_seed)
+    seed = seed_archive(record.spec, provider_seed, host_seed)
+    create_file(run / INITRD, (image.directory / INITRD).read_bytes() + seed)
+    for name in (KERNEL, ROOT_DISK) if image.has_root_disk else (KERNEL,):
+        _share(image.directory / name, run / name)
+    return unfinished
+
+
+def _share(source: Path, target: Path) -> None:
+    """Links a file of the image, never changing its owner or mode, which all machines share."""
+    if source.stat().st_mode & 0o004:
+        link_or_copy(source, target)
+    else:  # the operator's umask hid the image from the user that QEMU runs as
+        create_file(target, source.read_bytes(), 0o644)
+
+
+def hand_over(directory: Path, user: Identity) -> None:
+    """Gives QEMU's user what is the machine's own; the shared files stay the store's."""
+    if os.geteuid() != 0:
+        return
+    for path in (directory / "run", directory / "run" / INITRD):
+        os.chown(path, user.uid, user.gid)
+
+
+def publish(unfinished: Path) -> Path:
+    """Gives a finished directory its name, durably."""
+    sync_directory(unfinished / "run")
+    sync_directory(unfinished)
+    final = unfinished.with_suffix("")
+    unfinished.rename(final)
+    sync_directory(final.parent)
+    return final
+
+
+def remove(root: Path, lease_hash: Hash) -> None:
+    """Removes a machine's directory; if the node dies meanwhile, `sweep` finishes it."""
+    directory = directory_of(root, lease_hash)
+    going = directory.with_suffix(_GOING)
+    remove_tree(going)
+    if directory.exists():
+        directory.rename(going)
+        sync_directory(root)
+        remove_tree(going)
+
+
+def sweep(root: Path) -> None:
+    """Removes what an earlier run was making or removing when it died: never a machine with its name."""
+    for path in root.iterdir():
+        if path.suffix in (_UNFINISHED, _GOING):
+            remove_tree(path)
+
+
+def machine_directories(root: Path) -> list[Path]:
+    """The directories of finished machines, sorted."""
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.suffix)
+
+
+def check_room(root: Path, disks_gb: Iterable[tuple[Path, int]], wanted_gb: int, reserve_bytes: int) -> None:
+    """Raises Unavailable(disk_full) unless all disks could grow to their full size on the host."""
+    promised = wanted_gb * _GIB
+    for run, disk_gb in disks_gb:
+        promised += max(0, disk_gb * _GIB - _used_bytes(run / DISK))
+    host = os.statvfs(root)
+    free = host.f_bavail * host.f_frsize
+    if promised + reserve_bytes > free:
+        message = f"{promised >> 20} MiB of disk would be promised, but {root} has {free >> 20} MiB: free some"
+        raise Unavailable("disk_full", message)
+
+
+def _used_bytes(path: Path) -> int:
+    return path.stat().st_blocks * 512 if path.exists() else 0

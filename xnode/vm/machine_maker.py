@@ -1,0 +1,82 @@
+"""Makes a machine's directory from an image and a spec: durable and complete, or not there."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from xnode.core.faults import MachineFault, OperatorFault
+from xnode.core.machine import MachineSpec, MachineStatus
+from xnode.vm import images, machine_files, ssh_keys, state
+from xnode.vm.durable import remove_tree
+from xnode.vm.images import Image
+from xnode.vm.limits import DISK_GB_MIN
+from xnode.vm.qemu_command import disk_command
+from xnode.vm.qemu_process import Identity
+from xnode.vm.state import Record
+
+
+class MachineMaker:
+    """Knows the image store; an image is verified once, and again when its files have changed."""
+
+    def __init__(self, root: Path, store: Path, user: Identity, random: Callable[[int], bytes]) -> None:
+        self._root = root
+        self._store = store
+        self._user = user
+        self._random = random
+        self._verified: dict[str, object] = {}
+
+    async def make(self, spec: MachineSpec, image_name: str, accelerator: str, now: int) -> Record:
+        """Makes it; `now` in ns. Raises OperatorFault, MachineFault or CallerFault (see images.py)."""
+        image = await trio.to_thread.run_sync(self._open, image_name)
+        provider_seed, host_seed = ssh_keys.new_seed(self._random), ssh_keys.new_seed(self._random)
+        record = Record(
+            spec, image.name, max(spec.memory_mb, image.least_memory_mb), ssh_keys.public_key_of(host_seed),
+            accelerator, now, MachineStatus.PROVISIONING, now,
+        )  # fmt: skip
+        unfinished = machine_files.directory_of(self._root, spec.lease_hash).with_suffix(".new")
+        try:
+            await trio.to_thread.run_sync(self._prepare, record, image, provider_seed, host_seed)
+            await self._make_disk(unfinished / "run", spec.disk_gb, image)
+            await trio.to_thread.run_sync(self._publish, unfinished, record)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(remove_tree, unfinished)
+            raise
+        return record
+
+    def _open(self, name: str) -> Image:
+        image = images.open_image(self._store, name)
+        if self._verified.get(image.name) is None or self._verified[image.name] != _fingerprint(image):
+            images.verify(image)
+            self._verified[image.name] = _fingerprint(image)
+        return image
+
+    def _prepare(self, record: Record, image: Image, provider_seed: bytes, host_seed: bytes) -> None:
+        unfinished = machine_files.prepare(self._root, record, image, provider_seed, host_seed)
+        machine_files.hand_over(unfinished, self._user)
+
+    async def _make_disk(self, run: Path, disk_gb: int, image: Image) -> None:
+        argv = disk_command(max(disk_gb, DISK_GB_MIN), image.has_root_disk)
+        try:
+            result = await trio.run_process(
+                argv, cwd=run, check=False, stdout=subprocess.DEVNULL, capture_stderr=True, umask=0o077,
+                **self._user.popen_arguments(),
+            )  # fmt: skip
+        except OSError as error:
+            raise OperatorFault("qemu_missing", f"{argv[0]} can't be started ({error}): install qemu-utils") from error
+        if result.returncode:
+            complaint = result.stderr.decode(errors="replace").strip()
+            raise MachineFault("disk_failed", f"{argv[0]} could not make the disk: {complaint}")
+
+    def _publish(self, unfinished: Path, record: Record) -> None:
+        state.save(unfinished, record)
+        machine_files.publish(unfinished)
+
+
+def _fingerprint(image: Image) -> object:
+    try:
+        return images.fingerprint(image)
+    except OSError:
+        return None  # a file is missing: `verify` says which

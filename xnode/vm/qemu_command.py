@@ -1,0 +1,51 @@
+"""QEMU's command line. Pure. Every file name is relative to the machine's run directory, which is QEMU's working
+directory, so that an unprivileged QEMU needs no path that leads there. No secret is in it: keys are in the initrd.
+"""
+
+from typing import Final, NamedTuple
+
+from xnode.vm.images import INITRD, KERNEL, ROOT_DISK
+from xnode.vm.qmp import SOCKET_NAME
+
+PROGRAM: Final = "qemu-system-x86_64"
+DISK: Final = "disk.qcow2"
+CONSOLE: Final = "console"
+ERRORS: Final = "qemu.err"
+_SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+# `restrict=on` closes the host's loopback, its network and the names; `romfile=` spares the network boot ROM.
+_NETWORK: Final = "user,id=net0,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22"
+# No reboot: a panicked or rebooting guest ends its QEMU, and the node sees that.
+_KERNEL_ARGUMENTS: Final = "console=ttyS0 quiet panic=-1"
+
+
+class Guest(NamedTuple):
+    """What differs from machine to machine; memory in MiB."""
+
+    name: str
+    uuid: str
+    accelerator: str
+    vcpus: int
+    memory_mb: int
+
+
+def qemu_command(guest: Guest) -> tuple[str, ...]:
+    """The argument vector (spec machines: q35, virtio, restricted user network, sandbox)."""
+    return (
+        PROGRAM, "-name", guest.name, "-uuid", guest.uuid,
+        "-machine", "q35", "-accel", guest.accelerator, "-cpu", "max",
+        "-smp", str(guest.vcpus), "-m", str(guest.memory_mb),
+        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-sandbox", _SANDBOX,
+        "-chardev", f"file,id=console,path={CONSOLE},append=on", "-serial", "chardev:console",
+        "-kernel", KERNEL, "-initrd", INITRD, "-append", _KERNEL_ARGUMENTS,
+        "-netdev", _NETWORK, "-device", "virtio-net-pci,netdev=net0,romfile=",
+        "-drive", f"id=disk0,if=none,format=qcow2,file={DISK},discard=unmap",
+        "-device", "virtio-blk-pci,drive=disk0,serial=root",
+        "-device", "virtio-rng-pci",
+        "-qmp", f"unix:{SOCKET_NAME},server=on,wait=off",
+    )  # fmt: skip
+
+
+def disk_command(disk_gb: int, over_root_disk: bool) -> tuple[str, ...]:
+    """Makes the machine's disk: `disk_gb` GiB of virtual size, empty or over the image's root disk."""
+    backing = ("-b", ROOT_DISK, "-F", "qcow2") if over_root_disk else ()
+    return ("qemu-img", "create", "-q", "-f", "qcow2", *backing, DISK, f"{disk_gb}G")

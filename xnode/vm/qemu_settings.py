@@ -1,0 +1,28 @@
+"""The settings of the QEMU driver, each with its unit and default."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from xnode.vm.limits import BOOT_TIMEOUT_SECONDS, DISK_RESERVE_BYTES, MACHINES_MAX
+from xnode.vm.qemu_process import Identity
+
+_NOBODY = 65534
+
+
+class QemuSettings(NamedTuple):
+    """`root` holds the machines, `image_store` the images of scripts/build-guest."""
+
+    root: Path
+    image_store: Path
+    default_image: str = "debian"
+    accelerator: str = ""  # kvm or tcg; "" measures (see accelerator.py)
+    boot_timeout: float = BOOT_TIMEOUT_SECONDS
+    uid: int = _NOBODY if os.geteuid() == 0 else os.geteuid()  # QEMU's user; another than ours only where we are root
+    gid: int = _NOBODY if os.geteuid() == 0 else os.getegid()
+    max_machines: int = MACHINES_MAX
+    disk_reserve_bytes: int = DISK_RESERVE_BYTES
+
+    def identity(self, groups: tuple[int, ...]) -> Identity:
+        """Who QEMU runs as, with the extra groups that its accelerator needs."""
+        return Identity(self.uid, self.gid, groups)
