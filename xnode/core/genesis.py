@@ -180,7 +180,7 @@ def _read(document: Mapping[str, Any]) -> Genesis:
     return Genesis(
         network_id=_typed(document["network_id"], str, "network_id"),
         created_at=_typed(document["created_at"], int, "created_at"),
-        allocations=tuple(_read_allocation(item) for item in document["allocations"]),
+        allocations=tuple(_read_allocation(item) for item in _typed(document["allocations"], list, "allocations")),
         representative=address_from_hex(document["representative"], "representative"),
         faucet=_section(Faucet, document.get("faucet", {}), DEFAULT_FAUCET, "faucet"),
         work_difficulty=_read_difficulty(document.get("work_difficulty", DEFAULT_DIFFICULTY)),
@@ -206,7 +206,14 @@ def _read_difficulty(value: Any) -> int:
     return int(value, 16)
 
 
+def _check_names(item: Any, names: tuple[str, ...], where: str) -> None:
+    for key in _typed(item, dict, where):
+        if key not in names:
+            raise _fault(f"unknown field {where}.{key}")
+
+
 def _read_allocation(item: Mapping[str, Any]) -> Allocation:
+    _check_names(item, Allocation._fields, "allocations")
     asset = _typed(item["asset"], str, "allocations.asset")
     if asset not in Asset.__members__:
         raise _fault("allocations.asset must be XUSD or XE")
@@ -215,15 +222,15 @@ def _read_allocation(item: Mapping[str, Any]) -> Allocation:
 
 
 def _read_keys(item: Mapping[str, Any], name: str) -> tuple[tuple[PublicKey, ...], int]:
-    keys = tuple(public_key_from_hex(key, f"{name}.keys") for key in item["keys"])
+    _check_names(item, Keyset._fields, name)
+    keys = tuple(public_key_from_hex(key, f"{name}.keys") for key in _typed(item["keys"], list, f"{name}.keys"))
     return keys, _typed(item["threshold"], int, f"{name}.threshold")
 
 
 def _section(make: Callable[..., Any], given: Mapping[str, Any], default: Any, name: str) -> Any:
+    _check_names(given, default._fields, name)
     values = default._asdict()
-    for key, value in _typed(given, dict, name).items():
-        if key not in values:
-            raise _fault(f"unknown field {name}.{key}")
+    for key, value in given.items():
         values[key] = _typed(value, type(values[key]), f"{name}.{key}")
     return make(**values)
 
