@@ -1,0 +1,123 @@
+"""Finding nodes of the same network on the local network, by mDNS.
+
+Defect of py-libp2p 0.8.1: its mDNS blocks the loop for 1.5 s, and finds nodes of any network. Here zeroconf lives
+in threads, tells the network's id, and hands what it finds to the loop.
+"""
+
+import ipaddress
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import ifaddr
+import trio
+from multiaddr import Multiaddr
+from zeroconf import InterfaceChoice, ServiceBrowser, ServiceInfo, ServiceListener, Zeroconf
+
+log = logging.getLogger(__name__)
+
+SERVICE_TYPE: Final = "_xnode._tcp.local."
+LOOKUP_MILLISECONDS: Final = 3000
+CLOSE_SECONDS: Final = 5.0
+
+Found = Callable[[str, list[Multiaddr]], None]  # peer id as text, addresses; called on the loop
+
+
+class _Listener(ServiceListener):
+    """Called in zeroconf's threads."""
+
+    def __init__(self, network_id: str, own_id: str, post: Found) -> None:
+        self._network_id = network_id
+        self._own_id = own_id
+        self._post = post
+
+    def add_service(self, zc: Zeroconf, type_: str, name: str) -> None:
+        info = zc.get_service_info(type_, name, timeout=LOOKUP_MILLISECONDS)
+        if info is None or info.port is None:
+            return
+        told = info.decoded_properties
+        peer = told.get("peer")
+        if told.get("network") != self._network_id or not peer or peer == self._own_id:
+            return
+        self._post(peer, [_multiaddr(host, info.port) for host in info.parsed_addresses()])
+
+    def update_service(self, zc: Zeroconf, type_: str, name: str) -> None:
+        self.add_service(zc, type_, name)
+
+    def remove_service(self, zc: Zeroconf, type_: str, name: str) -> None:
+        """A peer that goes is noticed by its connection."""
+
+
+@asynccontextmanager
+async def running_mdns(
+    network_id: str, peer_id: str, addresses: Sequence[Multiaddr], found: Found
+) -> AsyncIterator[None]:
+    """Announces this node and looks for others while the block runs; without multicast it does nothing.
+
+    On loopback only, when the node listens there only.
+    """
+    token = trio.lowlevel.current_trio_token()
+
+    def post(peer: str, theirs: list[Multiaddr]) -> None:
+        try:
+            token.run_sync_soon(found, peer, theirs)
+        except trio.RunFinishedError:
+            return
+
+    listener = _Listener(network_id, peer_id, post)
+    zeroconf = await trio.to_thread.run_sync(_start, listener, network_id, peer_id, addresses)
+    try:
+        yield
+    finally:
+        if zeroconf is not None:
+            with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS):
+                await trio.to_thread.run_sync(zeroconf.close, abandon_on_cancel=True)
+
+
+def _start(listener: _Listener, network_id: str, peer_id: str, addresses: Sequence[Multiaddr]) -> Zeroconf | None:
+    hosts, port = _hosts(addresses)
+    if not hosts:
+        return None
+    loopback = all(ipaddress.ip_address(host).is_loopback for host in hosts)
+    try:
+        zeroconf = Zeroconf(interfaces=["127.0.0.1"] if loopback else InterfaceChoice.All)
+    except OSError as error:
+        log.warning("mDNS can't be used here, other nodes must be configured: %s", error)
+        return None
+    info = ServiceInfo(
+        SERVICE_TYPE,
+        f"{peer_id}.{SERVICE_TYPE}",
+        port=port,
+        properties={"peer": peer_id, "network": network_id},
+        server=f"{peer_id}.local.",
+        parsed_addresses=hosts,
+    )
+    zeroconf.register_service(info)
+    ServiceBrowser(zeroconf, SERVICE_TYPE, listener)
+    return zeroconf
+
+
+def _hosts(addresses: Sequence[Multiaddr]) -> tuple[list[str], int]:
+    """The IP addresses to announce, with "any" spelled out, and the port."""
+    hosts: list[str] = []
+    port = 0
+    for address in addresses:
+        protocols = [protocol.name for protocol in address.protocols()]
+        if protocols[:2] not in (["ip4", "tcp"], ["ip6", "tcp"]):
+            continue
+        host = str(address.value_for_protocol(protocols[0]))
+        port = port or int(str(address.value_for_protocol("tcp")))
+        hosts += _interfaces(protocols[0]) if ipaddress.ip_address(host).is_unspecified else [host]
+    return list(dict.fromkeys(hosts)), port
+
+
+def _interfaces(kind: str) -> list[str]:
+    """Global and local addresses of this machine; link-local IPv6 ones need a zone and are left out."""
+    every = [ip for adapter in ifaddr.get_adapters() for ip in adapter.ips]
+    texts = [ip.ip if isinstance(ip.ip, str) else ip.ip[0] for ip in every if ip.is_IPv4 == (kind == "ip4")]
+    return [text for text in texts if not ipaddress.ip_address(text).is_link_local]
+
+
+def _multiaddr(host: str, port: int) -> Multiaddr:
+    return Multiaddr(f"/{'ip6' if ':' in host else 'ip4'}/{host}/tcp/{port}")
