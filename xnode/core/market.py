@@ -128,6 +128,7 @@ class Reservation(NamedTuple):
 
     consumer: Address
     resources: Resources
+    image: str
     until: int
 
 
@@ -145,14 +146,13 @@ class Reservations:
         self._held[request_id] = reservation
         return True
 
-    def redeem(self, consumer: Address, resources: Resources, now: int) -> bool:
+    def redeem(self, consumer: Address, resources: Resources, now: int) -> Reservation | None:
         """Turns a consumer's reservation into a lease: frees it here, because the lease counts from now on."""
         self._expire(now)
         for request_id, held in self._held.items():
             if held.consumer == consumer and held.resources == resources:
-                del self._held[request_id]
-                return True
-        return False
+                return self._held.pop(request_id)
+        return None
 
     def held(self, now: int) -> tuple[Resources, ...]:
         """What is held now."""

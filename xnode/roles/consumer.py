@@ -1,0 +1,320 @@
+"""The consumer: finds an offer, pays for it, and waits until the machine is there, or gets the money back (section 11)."""
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+import trio
+
+from xnode.core import price
+from xnode.core.blocks import Lease, LeaseCancel
+from xnode.core.codec import Plain
+from xnode.core.faults import CallerFault, Fault, NotFound, PeerFault, Unavailable, WrongState
+from xnode.core.genesis import Genesis
+from xnode.core.keys import is_valid_point
+from xnode.core.lease import LeaseRecord, LeaseState
+from xnode.core.market import (
+    WINDOW_AFTER_FIRST,
+    WINDOW_IN_ALL,
+    Decline,
+    LeaseForm,
+    Offer,
+    Quote,
+    Request,
+    policy_named,
+)
+from xnode.core.values import NS, Address, Asset, Hash
+from xnode.roles.author import Author, Draft
+from xnode.roles.contacts import Contacts
+from xnode.roles.lease_log import LeaseLog
+from xnode.roles.market_board import Answers, MarketBoard
+from xnode.roles.pulse import Pulse
+from xnode.store.store import Store
+
+PROGRESS_METHOD: Final = "lease_progress"
+OFFERS_TRIED_MAX: Final = 5
+LOOK_EVERY: Final = 1.0  # seconds between looks at a lease that is waited for
+ASK_SECONDS_MAX: Final = 5.0  # one question to its provider
+SWEEP_EVERY: Final = 10.0  # seconds between looks for leases that nobody accepted in time
+SWEEP_LEASES_MAX: Final = 100
+DEADLINES: Final = "lease-deadline"  # note space: lease hash -> ns until which it is waited for
+KEYS: Final = "idempotency"  # note space: Idempotency-Key -> lease hash
+KEY_CHARACTERS_MAX: Final = 128
+
+
+class Failed(NamedTuple):
+    """Why one provider was not taken."""
+
+    provider: Address
+    reason: str
+
+
+class Consumer:
+    """Leases machines for the node's own account."""
+
+    def __init__(
+        self,
+        store: Store,
+        genesis: Genesis,
+        author: Author,
+        board: MarketBoard,
+        contacts: Contacts,
+        log: LeaseLog,
+        changed: Pulse,
+        clock: Callable[[], int],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self._store = store
+        self._genesis = genesis
+        self._author = author
+        self._board = board
+        self._contacts = contacts
+        self._log = log
+        self._changed = changed
+        self._clock = clock
+        self._random = random
+        self._waiting: set[Hash] = set()
+        self._keys_busy: set[str] = set()
+
+    async def quote(self, form: LeaseForm) -> Quote:
+        """Asks the market and commits nothing; raises CallerFault(no_providers) that says why, per provider."""
+        offers = await self._offers(form)
+        cost = offers[0].cost
+        return Quote(cost, price.stake(cost), tuple((offer.provider, offer.cost) for offer in offers))
+
+    async def request(self, form: LeaseForm) -> Hash:
+        """Leases a machine and returns once its provider has accepted.
+
+        Raises CallerFault (bad_resources, bad_duration, bad_key, insufficient_balance, no_providers, lease_failed).
+        """
+        self._check(form)
+        if not form.idempotency_key:
+            return await self._lease(form)
+        return await self._once(form)
+
+    async def cancel(self, lease_hash: Hash) -> None:
+        """Takes the money back; raises NotFound, WrongState(lease_accepted)."""
+        lease = self._own_lease(lease_hash)
+        if lease.state is not LeaseState.CREATED:
+            raise WrongState(f"lease_{lease.state}", f"the lease is {lease.state}; only a created one can be cancelled")
+        await self._author.append(Draft(Asset.XUSD, lease.cost, LeaseCancel(lease_hash)))
+        self._log.record(lease_hash, "cancelled", "the money is back")
+
+    async def sweep(self) -> None:
+        """Cancels leases of ours that nobody accepted in time, such as those of an earlier run; runs with the node."""
+        while True:
+            await trio.sleep(SWEEP_EVERY)
+            for lease in self._overdue():
+                try:
+                    await self.cancel(lease.lease_hash)
+                except Fault as fault:
+                    self._log.record(lease.lease_hash, "cancel_failed", str(fault))
+
+    def _check(self, form: LeaseForm) -> int:
+        """The least that this would cost; raises CallerFault for what no provider could mend."""
+        timing = self._genesis.timing
+        low, high = timing.lease_duration_min, timing.lease_duration_max
+        if not low <= form.duration <= high:
+            raise CallerFault("bad_duration", f"duration must be from {low} to {high} seconds")
+        if not is_valid_point(form.access_pub_key):
+            raise CallerFault("bad_key", "access_pub_key is not a usable ed25519 public key")
+        policy_named(form.policy)
+        least = price.cost(form.resources, form.duration, self._genesis.rates, price.MULTIPLIER_MIN)
+        held = self._author.account().xusd
+        if held < least:
+            message = f"this lease costs at least {least} XUSD and the account holds {held}; send it some first"
+            raise CallerFault("insufficient_balance", message)
+        return least
+
+    async def _once(self, form: LeaseForm) -> Hash:
+        """The same Idempotency-Key gives the same lease, also after a restart."""
+        key = form.idempotency_key
+        if len(key) > KEY_CHARACTERS_MAX:
+            raise CallerFault("bad_idempotency_key", f"Idempotency-Key has {KEY_CHARACTERS_MAX} characters at most")
+        if key in self._keys_busy:
+            raise WrongState("in_progress", "a request with this Idempotency-Key is still running; try again later")
+        with self._store.snapshot() as view:
+            note = view.note(KEYS, key.encode())
+        if note is not None:
+            return await self._resumed(Hash(note), form)
+        self._keys_busy.add(key)
+        try:
+            return await self._lease(form)
+        finally:
+            self._keys_busy.discard(key)
+
+    async def _resumed(self, lease_hash: Hash, form: LeaseForm) -> Hash:
+        lease = self._own_lease(lease_hash)
+        if lease.state is LeaseState.CREATED:
+            with trio.move_on_after(form.timeout):
+                await self._accepted(lease.provider, lease_hash)
+            lease = self._own_lease(lease_hash)
+        if lease.state in (LeaseState.CREATED, LeaseState.CANCELLED):
+            message = f"the lease {lease_hash.hex()} of this Idempotency-Key is {lease.state}; use a new key"
+            raise CallerFault("lease_failed", message)
+        return lease_hash
+
+    async def _lease(self, form: LeaseForm) -> Hash:
+        deadline = trio.current_time() + form.timeout
+        failed: list[Failed] = []
+        with trio.move_on_at(deadline):
+            for offer in (await self._offers(form))[:OFFERS_TRIED_MAX]:
+                try:
+                    return await self._take(offer, form, deadline)
+                except (Unavailable, PeerFault) as fault:
+                    failed.append(Failed(offer.provider, str(fault)))
+        if not failed:
+            raise CallerFault("lease_failed", f"no provider had accepted within {form.timeout:.0f} s; try again")
+        raise CallerFault("lease_failed", "no provider gave a machine: " + _reasons(failed))
+
+    async def _take(self, offer: Offer, form: LeaseForm, deadline: float) -> Hash:
+        """Pays one provider and waits for its acceptance; on any other end the money is taken back."""
+        lease_hash = await self._author.append(Draft(Asset.XUSD, -offer.cost, _body(offer, form)))
+        self._log.record(lease_hash, "requested", f"{offer.cost} XUSD in escrow for {offer.provider.hex()}")
+        self._waiting.add(lease_hash)
+        try:
+            self._remember(lease_hash, form, deadline)
+            with trio.move_on_at(deadline):
+                await self._accepted(offer.provider, lease_hash)
+                return lease_hash
+            raise Unavailable("no_acceptance", "it did not accept in time")
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                if await self._taken_back(lease_hash):
+                    raise
+            return lease_hash
+        finally:
+            self._waiting.discard(lease_hash)
+
+    async def _taken_back(self, lease_hash: Hash) -> bool:
+        """Cancels; False where the acceptance was quicker, and the lease stands."""
+        try:
+            await self.cancel(lease_hash)
+        except WrongState:
+            return self._own_lease(lease_hash).state is LeaseState.CANCELLED
+        except Fault as fault:  # the sweep tries again
+            self._log.record(lease_hash, "cancel_failed", str(fault))
+        return True
+
+    async def _accepted(self, provider: Address, lease_hash: Hash) -> None:
+        """Returns once the ledger has the acceptance; raises Unavailable when the provider says that it failed."""
+        while self._own_lease(lease_hash).state is LeaseState.CREATED:
+            phase, reason = await self._progress(provider, lease_hash)
+            self._log.record(lease_hash, f"provider_{phase}", reason)
+            if phase == "failed":
+                raise Unavailable("provider_failed", reason or "it could not boot the machine")
+            await self._changed.wait(LOOK_EVERY)
+        if self._own_lease(lease_hash).state is not LeaseState.ACCEPTED:
+            raise Unavailable("lease_ended", "the lease ended before it was accepted")
+        self._log.record(lease_hash, "accepted", "the machine answers on SSH")
+
+    async def _progress(self, provider: Address, lease_hash: Hash) -> tuple[str, str]:
+        try:
+            answer = await self._contacts.call(provider, PROGRESS_METHOD, (lease_hash,), ASK_SECONDS_MAX)
+        except PeerFault as fault:
+            return "silent", str(fault)
+        match answer:
+            case (str(phase), str(reason)) if phase in ("waiting", "booting", "running", "failed"):
+                return phase, reason
+        return "silent", "the provider's answer makes no sense"
+
+    async def _offers(self, form: LeaseForm) -> tuple[Offer, ...]:
+        """Good offers, best first; raises CallerFault(no_providers)."""
+        request_id = Hash(self._random(32))
+        request = Request(
+            request_id, self._author.address, form.resources, form.duration, form.image, timestamp=self._clock()
+        )
+        answers = self._board.open_request(request_id)
+        try:
+            await self._board.post(request)
+            await self._collect(answers, form)
+        finally:
+            self._board.close_request(request_id)
+        good = [offer for offer in answers.offers.values() if self._is_good(offer, form)]
+        if not good:
+            raise CallerFault("no_providers", _no_offers(answers, form))
+        return policy_named(form.policy)(good)
+
+    async def _collect(self, answers: Answers, form: LeaseForm) -> None:
+        """Waits the window out; the end comes early where the one wanted has answered, or all known ones have."""
+        with trio.move_on_after(min(WINDOW_IN_ALL, form.timeout)):
+            while not answers.offers and not self._all_declined(answers.declines, form):
+                await answers.changed.wait(LOOK_EVERY)
+            with trio.move_on_after(WINDOW_AFTER_FIRST):
+                while not self._all_answered(answers, form):
+                    await answers.changed.wait(WINDOW_AFTER_FIRST)
+
+    def _wanted(self, form: LeaseForm) -> set[Address]:
+        known = {ad.provider for ad in self._board.ads()} - {self._author.address}
+        return {form.provider} if form.provider is not None else known
+
+    def _all_declined(self, declines: Mapping[Address, Decline], form: LeaseForm) -> bool:
+        wanted = self._wanted(form)
+        return bool(wanted) and wanted <= declines.keys()
+
+    def _all_answered(self, answers: Answers, form: LeaseForm) -> bool:
+        return self._wanted(form) <= answers.declines.keys() | answers.offers.keys()
+
+    def _is_good(self, offer: Offer, form: LeaseForm) -> bool:
+        """Whether it is from whom we want, at the formula's price, within the bound, and still open."""
+        if offer.provider == self._author.address or offer.valid_until <= self._clock():
+            return False
+        if form.provider is not None and offer.provider != form.provider:
+            return False
+        try:
+            due = price.cost(form.resources, form.duration, self._genesis.rates, offer.multiplier_milli)
+        except CallerFault:
+            return False
+        return offer.cost == due and (form.max_cost == 0 or offer.cost <= form.max_cost)
+
+    def _own_lease(self, lease_hash: Hash) -> LeaseRecord:
+        with self._store.snapshot() as view:
+            lease = view.lease(lease_hash)
+        if lease is None or lease.consumer != self._author.address:
+            raise NotFound("unknown_lease", "this node's account has no such lease")
+        return lease
+
+    def _remember(self, lease_hash: Hash, form: LeaseForm, deadline: float) -> None:
+        """So that after a crash the money comes back, and the same Idempotency-Key finds the same lease."""
+        until = self._clock() + max(0, int((deadline - trio.current_time()) * NS))
+        with self._store.transaction() as transaction:
+            transaction.put_note(DEADLINES, lease_hash, until.to_bytes(8, "big"))
+            if form.idempotency_key:
+                transaction.put_note(KEYS, form.idempotency_key.encode(), lease_hash)
+            transaction.commit()
+
+    def _overdue(self) -> list[LeaseRecord]:
+        with self._store.snapshot() as view:
+            leases = view.leases(state=LeaseState.CREATED, consumer=self._author.address, limit=SWEEP_LEASES_MAX)
+            return [lease for lease in leases if self._is_overdue(lease, view.note(DEADLINES, lease.lease_hash))]
+
+    def _is_overdue(self, lease: LeaseRecord, deadline: Plain) -> bool:
+        if lease.lease_hash in self._waiting:
+            return False
+        until = int.from_bytes(deadline, "big") if isinstance(deadline, bytes) else lease.created_at + 600 * NS
+        return self._clock() > until
+
+
+def _body(offer: Offer, form: LeaseForm) -> Lease:
+    return Lease(
+        destination=offer.provider,
+        amount=offer.cost,
+        vcpus=form.resources.vcpus,
+        memory_mb=form.resources.memory_mb,
+        disk_gb=form.resources.disk_gb,
+        duration=form.duration,
+        access_pub_key=form.access_pub_key,
+        certificate_hash=offer.certificate_hash,
+        multiplier_milli=offer.multiplier_milli,
+    )
+
+
+def _reasons(failed: list[Failed]) -> str:
+    return "; ".join(f"{item.provider.hex()[:12]}: {item.reason}" for item in failed)
+
+
+def _no_offers(answers: Answers, form: LeaseForm) -> str:
+    declined = [Failed(item.provider, f"{item.code}: {item.detail}") for item in answers.declines.values()]
+    too_dear = [Failed(item.provider, f"asks {item.cost} XUSD") for item in answers.offers.values()]
+    if not declined and not too_dear:
+        return "no provider answered; is one running and connected? (GET /providers lists those heard of)"
+    return f"no offer fits (max_cost {form.max_cost or 'any'}): " + _reasons(declined + too_dear)

@@ -1,0 +1,133 @@
+"""The provider's side of the market: ads, and an offer or a refusal to every request (protocol section 11)."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import trio
+
+from xnode.core import price
+from xnode.core.faults import CallerFault
+from xnode.core.genesis import Genesis
+from xnode.core.lease import LeaseState, Resources
+from xnode.core.ledger import AccountRecord
+from xnode.core.market import AD_EVERY, OFFER_VALID_FOR, Ad, Decline, Offer, Request
+from xnode.core.values import ZERO_HASH, Address
+from xnode.roles.capacity import Capacity
+from xnode.roles.market_board import MarketBoard
+from xnode.roles.pulse import Pulse
+
+ANSWERS_WAITING_MAX: Final = 100  # requests above it go unanswered, and are counted
+
+
+class Terms(NamedTuple):
+    """What this provider asks and has."""
+
+    multiplier_milli: int
+    accelerator: str
+    images: tuple[str, ...]
+
+
+class Offering:
+    """Answers requests one after another, so that capacity is never promised twice."""
+
+    def __init__(
+        self,
+        address: Address,
+        genesis: Genesis,
+        board: MarketBoard,
+        capacity: Capacity,
+        terms: Terms,
+        account: Callable[[], AccountRecord],
+        timekeepers_reachable: Callable[[], int],
+        clock: Callable[[], int],
+    ) -> None:
+        self._address = address
+        self._genesis = genesis
+        self._board = board
+        self._capacity = capacity
+        self._terms = terms
+        self._account = account
+        self._timekeepers_reachable = timekeepers_reachable
+        self._clock = clock
+        self._send, self._receive = trio.open_memory_channel[Request](ANSWERS_WAITING_MAX)
+        self.advertise = Pulse()
+        self.unanswered = 0
+        board.on_request = self._enqueue
+
+    async def keep_advertised(self) -> None:
+        """Publishes our ad every minute and whenever `advertise` fires; runs for as long as the node."""
+        while True:
+            await self._board.post(self.ad())
+            await self.advertise.wait(AD_EVERY)
+
+    async def answer_requests(self) -> None:
+        """Runs for as long as the node."""
+        async for request in self._receive:
+            await self._board.post(self.answer(request))
+
+    def ad(self) -> Ad:
+        """Our capacity and terms as they are now."""
+        now = self._clock()
+        return Ad(
+            provider=self._address,
+            capacity=self._capacity.capacity,
+            available=self._capacity.available(now),
+            active_leases=len(self._capacity.leases(LeaseState.ACCEPTED)),
+            multiplier_milli=self._terms.multiplier_milli,
+            certificate_hash=ZERO_HASH,
+            accelerator=self._terms.accelerator,
+            images=self._terms.images,
+            timestamp=now,
+        )
+
+    def answer(self, request: Request) -> Offer | Decline:
+        """An offer whose capacity is now reserved, or the reason why not."""
+        try:
+            return self._offer(request)
+        except CallerFault as fault:
+            return self._decline(request, fault.code, str(fault))
+
+    def _enqueue(self, request: Request) -> None:
+        if request.consumer == self._address:
+            return
+        try:
+            self._send.send_nowait(request)
+        except trio.WouldBlock:
+            self.unanswered += 1
+
+    def _offer(self, request: Request) -> Offer:
+        now, timing = self._clock(), self._genesis.timing
+        if not timing.lease_duration_min <= request.duration <= timing.lease_duration_max:
+            raise CallerFault("bad_duration", f"{timing.lease_duration_min} to {timing.lease_duration_max} s")
+        if request.image and request.image not in self._terms.images:
+            raise CallerFault("no_image", f"this provider offers: {', '.join(self._terms.images)}")
+        cost = price.cost(request.resources, request.duration, self._genesis.rates, self._terms.multiplier_milli)
+        if self._account().xusd < price.stake(cost):
+            raise CallerFault("no_stake", "this provider has too little XUSD for its stake")
+        if self._timekeepers_reachable() < self._genesis.timekeepers.threshold:
+            raise CallerFault("no_timekeepers", "this provider reaches too few timekeepers")
+        if not self._capacity.reserve(request, now):
+            raise CallerFault("no_capacity", _shortage(request.resources, self._capacity.available(now)))
+        return Offer(
+            request.request_id,
+            self._address,
+            cost,
+            self._terms.multiplier_milli,
+            ZERO_HASH,
+            valid_until=now + OFFER_VALID_FOR,
+            timestamp=now,
+        )
+
+    def _decline(self, request: Request, code: str, detail: str) -> Decline:
+        now = self._clock()
+        available = self._capacity.available(now)
+        return Decline(request.request_id, self._address, code, detail, request.resources, available, now)
+
+
+def _shortage(wanted: Resources, available: Resources) -> str:
+    short = [
+        f"{name} {want} asked, {have} free"
+        for name, want, have in zip(Resources._fields, wanted, available, strict=True)
+        if want > have
+    ]
+    return "; ".join(short) or "too many offers are open"

@@ -1,0 +1,220 @@
+"""The provider: compares its leases with its machines and does the next step for each (protocol section 12).
+
+What the next step is says `core.provision.next_action`; this role only does it. One task a lease at a time; a step that
+fails is tried again at a later look, for as long as the table says so.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+from xnode.core import price
+from xnode.core.attestations import Attestation, lower_median, valid_ones
+from xnode.core.blocks import LeaseAccept, LeaseSettle
+from xnode.core.faults import Fault, MachineFault, NotFound, Unavailable
+from xnode.core.genesis import Genesis
+from xnode.core.lease import LeaseRecord, LeaseState, prove_ended, prove_expired
+from xnode.core.machine import Machine, MachineSpec, MachineStatus
+from xnode.core.provision import ACCEPT_WITHIN, Action, Situation, next_action
+from xnode.core.values import ZERO_HASH, Asset, Hash
+from xnode.roles.attesting import Attesting
+from xnode.roles.author import Author, Draft
+from xnode.roles.capacity import LEASES_MAX, Capacity
+from xnode.roles.confirmation import is_confirmed
+from xnode.roles.lease_log import LeaseLog
+from xnode.roles.pulse import Pulse
+from xnode.store.store import Store
+from xnode.vm.driver import Driver
+
+LOOK_EVERY: Final = 2.0  # seconds between looks when nothing fires
+RETRY_AFTER: Final = 3.0  # seconds before a failed step is tried again
+
+
+class Provider:
+    """Hosts the machines of the leases that name this node's account."""
+
+    def __init__(
+        self,
+        store: Store,
+        genesis: Genesis,
+        author: Author,
+        attesting: Attesting,
+        driver: Driver,
+        capacity: Capacity,
+        log: LeaseLog,
+        changed: Pulse,
+        clock: Callable[[], int],
+        on_end: Callable[[Hash], None],
+        multiplier_milli: int,
+    ) -> None:
+        self._store = store
+        self._genesis = genesis
+        self._author = author
+        self._attesting = attesting
+        self._driver = driver
+        self._capacity = capacity
+        self._log = log
+        self._changed = changed
+        self._clock = clock
+        self._on_end = on_end
+        self._multiplier_milli = multiplier_milli
+        self._boots: dict[Hash, int] = {}
+        self._busy: set[Hash] = set()
+        self._not_before: dict[Hash, float] = {}
+        self._faults: dict[Hash, str] = {}
+
+    async def run(self) -> None:
+        """Looks, acts, waits; runs for as long as the node."""
+        await self._driver.adopt()
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._driver.refresh()
+                self._look(nursery)
+                await self._changed.wait(LOOK_EVERY)
+
+    def progress(self, lease_hash: Hash) -> tuple[str, str]:
+        """How far a lease is here, for its consumer: (waiting, booting, running or failed; why)."""
+        reason = self._faults.get(lease_hash, "")
+        if self._boots.get(lease_hash, 0) > 0:
+            return "failed", reason
+        for machine in self._driver.machines():
+            if machine.spec.lease_hash == lease_hash:
+                return ("running" if machine.status is MachineStatus.RUNNING else "booting"), reason
+        return "waiting", reason
+
+    def _look(self, nursery: trio.Nursery) -> None:
+        for lease_hash, lease, machine in self._pairs():
+            if lease_hash in self._busy or trio.current_time() < self._not_before.get(lease_hash, 0):
+                continue
+            action = next_action(self._situation(lease, machine))
+            if action is not Action.NOTHING:
+                self._busy.add(lease_hash)
+                nursery.start_soon(
+                    self._step, action, lease_hash, lease, name=f"lease {lease_hash.hex()[:12]} {action}"
+                )
+
+    def _pairs(self) -> list[tuple[Hash, LeaseRecord | None, Machine | None]]:
+        """Every lease that is live or has a machine here, with that machine."""
+        machines = {machine.spec.lease_hash: machine for machine in self._driver.machines()}
+        leases = {
+            lease.lease_hash: lease
+            for state in (LeaseState.ACCEPTED, LeaseState.CREATED)
+            for lease in self._capacity.leases(state)
+        }
+        with self._store.snapshot() as view:
+            for lease_hash in machines.keys() - leases.keys():
+                known = view.lease(lease_hash)
+                if known is not None:
+                    leases[lease_hash] = known
+        hashes = sorted(machines.keys() | leases.keys())
+        return [(item, leases.get(item), machines.get(item)) for item in hashes[: 2 * LEASES_MAX]]
+
+    def _situation(self, lease: LeaseRecord | None, machine: Machine | None) -> Situation:
+        now = self._clock()
+        confirmed, room, boots = False, False, 0
+        if lease is not None:
+            with self._store.snapshot() as view:
+                confirmed = is_confirmed(view, lease.lease_hash)
+            boots = self._boots.get(lease.lease_hash, 0)
+            room = confirmed and boots == 0 and self._has_room(lease, machine, now)
+        return Situation(lease, machine, now, self._genesis.timing.settle_grace, confirmed, room, boots)
+
+    def _has_room(self, lease: LeaseRecord, machine: Machine | None, now: int) -> bool:
+        if lease.state is not LeaseState.CREATED or now - lease.created_at > ACCEPT_WITHIN:
+            return False
+        if machine is not None:
+            self._capacity.count_in(lease, machine.spec.image)
+            return True
+        affordable = self._author.account().xusd >= lease.stake and lease.multiplier_milli >= self._multiplier_milli
+        return affordable and self._capacity.admit(lease, now)
+
+    async def _step(self, action: Action, lease_hash: Hash, lease: LeaseRecord | None) -> None:
+        try:
+            if lease is None:
+                await self._stop_orphan(lease_hash)
+            else:
+                await self._steps[action](self, lease)
+            self._faults.pop(lease_hash, None)
+        except Fault as fault:
+            self._faults[lease_hash] = str(fault)
+            self._not_before[lease_hash] = trio.current_time() + RETRY_AFTER
+            self._log.record(lease_hash, f"{action}_failed", f"{fault.code}: {fault}")
+        finally:
+            self._busy.discard(lease_hash)
+            self._changed.fire()
+
+    async def _boot(self, lease: LeaseRecord) -> None:
+        image = self._capacity.image_of(lease.lease_hash)
+        spec = MachineSpec(lease.lease_hash, *lease.resources, lease.access_pub_key, image)
+        self._log.record(lease.lease_hash, "booting", f"{lease.resources}")
+        try:
+            await self._driver.create(spec)
+            await self._driver.start(lease.lease_hash)
+        except MachineFault:
+            self._boots[lease.lease_hash] = self._boots.get(lease.lease_hash, 0) + 1
+            await self._give_up(lease)
+            raise
+        self._boots.pop(lease.lease_hash, None)
+        self._log.record(lease.lease_hash, "machine_ready", "it answers on SSH")
+
+    async def _give_up(self, lease: LeaseRecord) -> None:
+        """A boot that failed frees what it held."""
+        if lease.state is LeaseState.CREATED:
+            self._capacity.release(lease.lease_hash)
+        try:
+            await self._driver.stop(lease.lease_hash)
+        except NotFound:
+            return  # it failed before there was anything to stop
+
+    async def _decline(self, lease: LeaseRecord) -> None:
+        self._boots[lease.lease_hash] = 1
+        self._capacity.release(lease.lease_hash)
+        raise Unavailable("no_capacity", "this provider has no room or no stake left, or asks a higher price")
+
+    async def _accept(self, lease: LeaseRecord) -> None:
+        machine = next(item for item in self._driver.machines() if item.spec.lease_hash == lease.lease_hash)
+        attestations = await self._attesting.quorum(lease.lease_hash)
+        body = LeaseAccept(lease.lease_hash, lease.stake, ZERO_HASH, machine.host_key, attestations)
+        await self._author.append(Draft(Asset.XUSD, -lease.stake, body))
+        self._capacity.release(lease.lease_hash)  # from now on the ledger counts it
+        self._log.record(lease.lease_hash, "accepted", f"stake {lease.stake} XUSD")
+
+    async def _settle(self, lease: LeaseRecord) -> None:
+        attestations = await self._attesting.quorum(lease.lease_hash)
+        if self._median(attestations, lease) < lease.expiry:
+            raise Unavailable("too_early", "the timekeepers say that the lease has not expired yet", retryable=True)
+        reward = price.reward(lease.cost)
+        await self._author.append(Draft(Asset.XE, reward, LeaseSettle(lease.lease_hash, reward, attestations)))
+        self._log.record(lease.lease_hash, "settled", f"{reward} XE minted")
+
+    async def _expire(self, lease: LeaseRecord) -> None:
+        attested = self._median(await self._attesting.quorum(lease.lease_hash), lease)
+        self._on_end(lease.lease_hash)
+        await self._driver.destroy(lease.lease_hash, prove_expired(lease, attested, self._genesis.timing.settle_grace))
+        self._log.record(lease.lease_hash, "destroyed", "expired without being settled")
+
+    async def _destroy(self, lease: LeaseRecord) -> None:
+        self._capacity.release(lease.lease_hash)
+        self._on_end(lease.lease_hash)
+        await self._driver.destroy(lease.lease_hash, prove_ended(lease))
+        for memory in (self._boots, self._not_before):
+            memory.pop(lease.lease_hash, None)
+        self._log.record(lease.lease_hash, "destroyed", f"the lease is {lease.state}")
+
+    async def _stop_orphan(self, lease_hash: Hash) -> None:
+        self._log.record(lease_hash, "orphan_stopped", "the ledger does not know its lease; its disk is kept")
+        await self._driver.stop(lease_hash)
+
+    def _median(self, attestations: tuple[Attestation, ...], lease: LeaseRecord) -> int:
+        valid = valid_ones(attestations, lease.lease_hash, self._genesis.timekeepers.keys)
+        return lower_median([item.timestamp for item in valid])
+
+    _steps: Final[dict[Action, Callable[["Provider", LeaseRecord], Awaitable[None]]]] = {
+        Action.BOOT: _boot,
+        Action.DECLINE: _decline,
+        Action.ACCEPT: _accept,
+        Action.SETTLE: _settle,
+        Action.EXPIRE: _expire,
+        Action.DESTROY: _destroy,
+    }
