@@ -1,0 +1,96 @@
+"""The node's HTTP API as the command line calls it: JSON in and out, refusals as one sentence."""
+
+from types import TracebackType
+from typing import Any, Final
+
+import click
+import httpx
+
+READ_TIMEOUT_S: Final = 30.0
+LIST_LIMIT: Final = 1000  # the most entries that the API gives in one answer
+
+
+class ApiRefusal(click.ClickException):
+    """The node's no: `code` is the API's stable word, `status` the HTTP status."""
+
+    def __init__(self, status: int, code: str, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.retryable = retryable
+
+
+class ApiClient:
+    """Calls one node; raises ApiRefusal for its refusals, click.ClickException where nobody answers."""
+
+    def __init__(self, url: str, token: str | None = None, unreachable_hint: str = "") -> None:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.url = url
+        self._hint = unreachable_hint
+        # trust_env off: a proxy of the environment has nothing to do with one's own node.
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=READ_TIMEOUT_S, trust_env=False)
+
+    def __enter__(self) -> "ApiClient":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The parsed answer of a GET."""
+        return self._call("GET", path, params={key: value for key, value in query.items() if value is not None})
+
+    def find(self, path: str, **query: Any) -> Any:
+        """The same, or None where the node answers 404."""
+        try:
+            return self.get(path, **query)
+        except ApiRefusal as refusal:
+            if refusal.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+
+    def post(self, path: str, body: dict[str, Any], timeout_s: float = READ_TIMEOUT_S, **headers: str) -> Any:
+        """The parsed answer of a POST; `headers` are given with _ for -."""
+        named = {key.replace("_", "-"): value for key, value in headers.items()}
+        return self._call("POST", path, json=body, timeout=timeout_s, headers=named)
+
+    def status_of(self, path: str) -> tuple[int, Any]:
+        """The status and answer of a GET that may be a refusal in itself, such as /ready."""
+        answer = self._send("GET", path)
+        return answer.status_code, _json(answer)
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        answer = self._send(method, path, **options)
+        if answer.is_success:
+            return _json(answer)
+        raise _refusal(answer)
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **options)
+        except httpx.ConnectError as error:
+            raise click.ClickException(
+                f"nobody answers at {self.url}; {self._hint or 'is the node running?'}"
+            ) from error
+        except httpx.TimeoutException as error:
+            raise click.ClickException(f"{self.url} did not answer in time; see its log") from error
+        except httpx.HTTPError as error:
+            raise click.ClickException(f"the connection to {self.url} broke ({error}); see the node's log") from error
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise click.ClickException(f"{answer.url} did not answer with JSON; is it an xnode API?") from error
+
+
+def _refusal(answer: httpx.Response) -> ApiRefusal:
+    try:
+        document = answer.json()
+        message, code = str(document["error"]), str(document["code"])
+        return ApiRefusal(answer.status_code, code, message, retryable=bool(document.get("retryable", False)))
+    except (ValueError, KeyError, TypeError):
+        return ApiRefusal(answer.status_code, "unknown", f"{answer.url} answered status {answer.status_code}")

@@ -1,0 +1,28 @@
+"""`xnode providers`: who offers machines."""
+
+from typing import Any
+
+import click
+
+from xnode_cmd.node_access import NodeAccess, with_node
+from xnode_cmd.output import json_option, print_json, print_table, short
+
+
+@click.command()
+@json_option
+@with_node
+def providers(node: NodeAccess, as_json: bool) -> None:
+    """List the providers that the node has heard of, and what they have free."""
+    with node.client() as client:
+        found: list[dict[str, Any]] = client.get("/providers")
+    if as_json:
+        print_json(found)
+        return
+    head = ("address", "vcpus", "memory_mb", "disk_gb", "leases", "multiplier")
+    print_table(head, [_row(item) for item in found], "no provider has been heard of; they announce once a minute")
+
+
+def _row(item: dict[str, Any]) -> tuple[object, ...]:
+    free = [f"{item[f'available_{name}']}/{item[name]}" for name in ("vcpus", "memory_mb", "disk_gb")]
+    multiplier = f"{item.get('multiplier_milli', 1000) / 1000:g}"
+    return (short(item["address"]), *free, item["active_leases"], multiplier)

@@ -1,0 +1,71 @@
+"""`xnode status`: how the node is, on one screen."""
+
+import time
+from typing import Any
+
+import click
+
+from xnode_cmd.client import LIST_LIMIT, ApiClient
+from xnode_cmd.node_access import NodeAccess, with_node
+from xnode_cmd.output import json_option, print_json, seconds_left, short, show_duration
+
+
+@click.command()
+@json_option
+@with_node
+def status(node: NodeAccess, as_json: bool) -> None:
+    """Show the node, its ledger, peers, readiness, leases and machines; exit status 1 unless it is ready."""
+    with node.client() as client:
+        found = read_status(client)
+    if as_json:
+        print_json(found)
+    else:
+        for line in status_lines(found, time.time_ns()):
+            click.echo(line)
+    if not found["ready"]["ok"]:
+        raise SystemExit(1)
+
+
+def read_status(client: ApiClient) -> dict[str, Any]:
+    """What the status shows, from five reads of the API."""
+    code, ready = client.status_of("/ready")
+    node = client.get("/node")
+    leases = client.get("/leases", limit=LIST_LIMIT)
+    own = [item for item in leases if node["address"] in (item["consumer"], item["provider"])]
+    return {
+        "node": node,
+        "ready": {"ok": code == 200, "checks": ready.get("checks", [])},
+        "account": client.find(f"/accounts/{node['address']}"),
+        "leases": own,
+        "machines": client.get("/vms"),
+    }
+
+
+def status_lines(found: dict[str, Any], now_ns: int) -> list[str]:
+    """The lines of the screen."""
+    node, account = found["node"], found["account"]
+    roles = ", ".join(node["roles"]) or "none"
+    lines = [
+        f"node      {node['id']}  version {node['version']}",
+        f"network   {node['network_id']}  genesis {short(node['genesis_hash'])}",
+        f"account   {node['address']}",
+        f"roles     {roles}",
+        f"ledger    {node['block_count']} blocks of {node['accounts']} accounts",
+        f"peers     {node['peer_count']}",
+    ]
+    if account is not None:
+        lines.append("balance   " + ", ".join(f"{value} {name}" for name, value in account["balances"].items()))
+    lines += [_check_line(check) for check in found["ready"]["checks"]]
+    lines += [_lease_line(item, now_ns) for item in found["leases"] if item["state"] in ("created", "accepted")]
+    lines += [f"machine   {short(item['lease_hash'])} {item['status']}" for item in found["machines"]]
+    return lines
+
+
+def _check_line(check: dict[str, Any]) -> str:
+    mark = "ok" if check["ok"] else "NOT READY"
+    return f"check     {check['name']}: {mark}" + (f" ({check['detail']})" if check.get("detail") else "")
+
+
+def _lease_line(item: dict[str, Any], now_ns: int) -> str:
+    left = f", {show_duration(seconds_left(item, now_ns))} left" if item["state"] == "accepted" else ""
+    return f"lease     {short(item['lease_hash'])} {item['state']}{left}"

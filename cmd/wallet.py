@@ -1,0 +1,128 @@
+"""`xnode wallet`: the node's own account. Blocks are signed here, with the key in the data directory."""
+
+from typing import Any
+
+import click
+
+from xnode.core.blocks import Claim, Receive, Send
+from xnode.core.values import Address, Asset, address_from_hex, hash_from_hex
+from xnode_cmd.client import LIST_LIMIT, ApiClient
+from xnode_cmd.node_access import NodeAccess, with_data_dir, with_node
+from xnode_cmd.output import json_option, print_json, print_table, short
+from xnode_cmd.signing import read_position, sign_block, submit
+
+asset_option = click.option("--asset", type=click.Choice(["XUSD", "XE"]), default="XUSD", show_default=True)
+
+
+@click.group()
+def wallet() -> None:
+    """Look at the node's account and move its money."""
+
+
+@wallet.command()
+@with_data_dir
+def address(node: NodeAccess) -> None:
+    """Print the account's address."""
+    click.echo(node.data_dir.load_account_key().public_key.hex())
+
+
+@wallet.command()
+@click.argument("account", required=False)
+@json_option
+@with_node
+def balance(node: NodeAccess, account: str | None, as_json: bool) -> None:
+    """Show what the account, or another ACCOUNT, holds."""
+    owner = address_from_hex(account, "ACCOUNT") if account else own_address(node)
+    with node.client() as client:
+        position = read_position(client, owner)
+    held = {asset.name: position.balances[asset] for asset in Asset}
+    if as_json:
+        print_json({"account": owner.hex(), "balances": held, "representative": position.representative})
+        return
+    for name, amount in held.items():
+        click.echo(f"{amount:>20,} {name}")
+
+
+@wallet.command()
+@json_option
+@with_node
+def pending(node: NodeAccess, as_json: bool) -> None:
+    """List what was sent to the account and not yet received."""
+    with node.client() as client:
+        entries = read_pending(client, own_address(node))
+    if as_json:
+        print_json(entries)
+        return
+    rows = [(item["source"], short(item["sender"]), item["amount"], item["asset"]) for item in entries]
+    print_table(("source", "sender", "amount", "asset"), rows, "nothing is pending")
+
+
+@wallet.command()
+@click.argument("destination")
+@click.argument("amount", type=click.IntRange(min=1))
+@asset_option
+@with_node
+def send(node: NodeAccess, destination: str, amount: int, asset: str) -> None:
+    """Send AMOUNT to the account DESTINATION, which then receives it."""
+    body = Send(address_from_hex(destination, "DESTINATION"), amount)
+    with node.client() as client:
+        sent = _write(node, client, Asset[asset], -amount, body)
+    click.echo(f"sent {amount} {asset} in block {sent}")
+
+
+@wallet.command()
+@click.argument("source", required=False)
+@with_node
+def receive(node: NodeAccess, source: str | None) -> None:
+    """Receive what the block SOURCE sent, or all that is pending."""
+    with node.client() as client:
+        entries = read_pending(client, own_address(node))
+        chosen = [item for item in entries if source is None or item["source"] == source]
+        if not chosen:
+            raise click.ClickException("nothing is pending" + (f" from {source}" if source else ""))
+        for item in chosen:
+            body = Receive(hash_from_hex(item["source"]))
+            _write(node, client, Asset[item["asset"]], int(item["amount"]), body)
+            click.echo(f"received {item['amount']} {item['asset']} from {short(item['sender'])}")
+
+
+@wallet.command()
+@click.option("--representative", metavar="ACCOUNT|self", help="Who votes with the account's XUSD from now on.")
+@with_node
+def claim(node: NodeAccess, representative: str | None) -> None:
+    """Ask the faucet of a test network for XUSD."""
+    with node.client() as client:
+        claimed = claim_from_faucet(node, client, representative)
+    click.echo(f"claimed {node.data_dir.load_genesis().faucet.amount} XUSD in block {claimed}")
+
+
+def claim_from_faucet(node: NodeAccess, client: ApiClient, representative: str | None) -> str:
+    """The hash of the claim block; `representative` is an address, `self`, or None to leave it as it is."""
+    chosen = None
+    if representative is not None:
+        chosen = own_address(node) if representative == "self" else address_from_hex(representative, "--representative")
+    return _write(node, client, Asset.XUSD, node.data_dir.load_genesis().faucet.amount, Claim(), chosen)
+
+
+def own_address(node: NodeAccess) -> Address:
+    """The address of the data directory's account."""
+    return Address(node.data_dir.load_account_key().public_key)
+
+
+def read_pending(client: ApiClient, owner: Address) -> list[dict[str, Any]]:
+    """The account's open pending entries."""
+    entries: list[dict[str, Any]] = client.get(f"/pending/{owner.hex()}", limit=LIST_LIMIT)
+    return entries
+
+
+def _write(
+    node: NodeAccess,
+    client: ApiClient,
+    asset: Asset,
+    delta: int,
+    body: Send | Receive | Claim,
+    representative: Address | None = None,
+) -> str:
+    genesis, key = node.data_dir.load_genesis(), node.data_dir.load_account_key()
+    position = read_position(client, Address(key.public_key))
+    return submit(client, genesis, sign_block(genesis, key, position, asset, delta, body, representative))
