@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.foreign import ForeignPeer, open_go_peer, open_js_peer
+from tests.support.gossip import TOPIC
 
 ROOT = Path(__file__).resolve().parents[2]
 JS_FOLDER = ROOT / "tests/interop/js"
@@ -19,8 +20,6 @@ GO_LOCK = ROOT / "requirements/interop.lock"
 CACHE = ROOT / ".cache/interop"
 GO_BINARY_IN_WHEEL = "hivemind/hivemind_cli/p2pd"
 INSTALL_SECONDS = 300
-
-TOPIC = "xnode/blocks"
 
 
 def run(command: list[str], folder: Path, missing: str) -> None:

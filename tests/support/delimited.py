@@ -72,7 +72,8 @@ async def write_delimited(stream: trio.abc.SendStream, message: bytes) -> None:
     await stream.send_all(encode_varint(len(message)) + message)
 
 
-async def _read_exactly(stream: trio.abc.ReceiveStream, count: int) -> bytes:
+async def read_exactly(stream: trio.abc.ReceiveStream, count: int) -> bytes:
+    """Just so many bytes; EOFError when the other side is gone."""
     data = b""
     while len(data) < count:
         more = await stream.receive_some(count - len(data))
@@ -84,9 +85,9 @@ async def _read_exactly(stream: trio.abc.ReceiveStream, count: int) -> bytes:
 
 async def read_delimited(stream: trio.abc.ReceiveStream) -> bytes:
     """One message; EOFError when the other side is gone."""
-    prefix = await _read_exactly(stream, 1)
+    prefix = await read_exactly(stream, 1)
     while prefix[-1] >= 0x80:
-        prefix += await _read_exactly(stream, 1)
+        prefix += await read_exactly(stream, 1)
     count, _ = decode_varint(prefix, 0)
     assert count <= MESSAGE_BYTES_MAX
-    return await _read_exactly(stream, count)
+    return await read_exactly(stream, count)

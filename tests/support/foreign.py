@@ -10,7 +10,7 @@ import base58
 import multiaddr
 import trio
 
-from tests.support.delimited import decode_fields, encode_fields, first, read_delimited, write_delimited
+from tests.support.delimited import decode_fields, encode_fields, first, read_delimited, read_exactly, write_delimited
 
 START_SECONDS = 20.0
 ANSWER_SECONDS = 15.0
@@ -34,6 +34,10 @@ class ForeignPeer(ABC):
     @abstractmethod
     async def publish(self, data: bytes) -> None:
         """Gossips `data` on the topic."""
+
+    @abstractmethod
+    async def call(self, address: str, protocol: str, request: bytes) -> bytes:
+        """Sends one frame on a new stream to a peer and gives the one that comes back (4-byte length and bytes)."""
 
     async def receive(self) -> bytes:
         """The next message of somebody else on the topic; waits for it."""
@@ -68,16 +72,19 @@ class JsPeer(ForeignPeer):
         assert word == expected, f"the js peer says: {word} {argument}"
         return argument
 
-    async def _tell(self, line: str, answer: str) -> None:
+    async def _tell(self, line: str, answer: str) -> str:
         assert self._process.stdin is not None
         await self._process.stdin.send_all(line.encode() + b"\n")
-        await self.expect(answer)
+        return await self.expect(answer)
 
     async def connect(self, address: str) -> None:
         await self._tell(f"connect {address}", "connected")
 
     async def publish(self, data: bytes) -> None:
         await self._tell(f"publish {data.hex()}", "published")
+
+    async def call(self, address: str, protocol: str, request: bytes) -> bytes:
+        return bytes.fromhex(await self._tell(f"call {address} {protocol} {request.hex()}", "answer"))
 
 
 async def _stop(process: trio.Process) -> None:
@@ -112,9 +119,9 @@ async def open_js_peer(folder: Path, topic: str) -> AsyncIterator[ForeignPeer]:
 
 
 # The daemon's messages: protocol buffers, each after its length. Field numbers of its p2pd.proto.
-IDENTIFY, CONNECT, PUBSUB = 0, 1, 8
+IDENTIFY, CONNECT, STREAM_OPEN, PUBSUB = 0, 1, 2, 8
 PUBLISH, SUBSCRIBE = 2, 3
-REQUEST_TYPE, REQUEST_CONNECT, REQUEST_PUBSUB = 1, 2, 8
+REQUEST_TYPE, REQUEST_CONNECT, REQUEST_STREAM_OPEN, REQUEST_PUBSUB = 1, 2, 3, 8
 RESPONSE_TYPE, RESPONSE_ERROR, RESPONSE_IDENTIFY = 1, 2, 4
 
 
@@ -153,6 +160,17 @@ class GoPeer(ForeignPeer):
         request = encode_fields((1, PUBLISH), (2, self._topic), (3, data))
         stream, _ = await self._ask((REQUEST_TYPE, PUBSUB), (REQUEST_PUBSUB, request))
         await stream.aclose()
+
+    async def call(self, address: str, protocol: str, request: bytes) -> bytes:
+        await self.connect(address)
+        peer = base58.b58decode(address.partition("/p2p/")[2])
+        target = encode_fields((1, peer), (2, protocol.encode()))
+        stream, _ = await self._ask((REQUEST_TYPE, STREAM_OPEN), (REQUEST_STREAM_OPEN, target))
+        async with stream:
+            await stream.send_all(len(request).to_bytes(4, "big") + request)
+            with trio.fail_after(ANSWER_SECONDS):
+                size = int.from_bytes(await read_exactly(stream, 4), "big")
+                return await read_exactly(stream, size)
 
     async def listen(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Subscribes and passes on what comes, until cancelled."""

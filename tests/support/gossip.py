@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+TOPIC = "xnode/blocks"
 REPUBLISH_SECONDS = 0.5
 
 
