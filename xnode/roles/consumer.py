@@ -1,4 +1,4 @@
-"""The consumer: finds an offer, pays for it, and waits until the machine is there, or gets the money back (section 11)."""
+"""The consumer: finds an offer, pays for it, and waits until the machine is there or the money is back (section 11)."""
 
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple

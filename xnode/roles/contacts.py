@@ -69,6 +69,10 @@ class Contacts:
             return False
         return signed and self.directory.put(record, wire, self._clock())
 
+    def now(self) -> int:
+        """What records are judged by, ns."""
+        return self._clock()
+
     def is_own(self, account: Address) -> bool:
         """Whether the account is this node's."""
         return account == Address(self._key.public_key)

@@ -78,10 +78,10 @@ class Provider:
         reason = self._faults.get(lease_hash, "")
         if self._boots.get(lease_hash, 0) > 0:
             return "failed", reason
-        for machine in self._driver.machines():
-            if machine.spec.lease_hash == lease_hash:
-                return ("running" if machine.status is MachineStatus.RUNNING else "booting"), reason
-        return "waiting", reason
+        machine = self._machine(lease_hash)
+        if machine is None:
+            return "waiting", reason
+        return ("running" if machine.status is MachineStatus.RUNNING else "booting"), reason
 
     def _look(self, nursery: trio.Nursery) -> None:
         for lease_hash, lease, machine in self._pairs():
@@ -145,11 +145,9 @@ class Provider:
             self._changed.fire()
 
     async def _boot(self, lease: LeaseRecord) -> None:
-        image = self._capacity.image_of(lease.lease_hash)
-        spec = MachineSpec(lease.lease_hash, *lease.resources, lease.access_pub_key, image)
-        self._log.record(lease.lease_hash, "booting", f"{lease.resources}")
+        self._log.record(lease.lease_hash, "booting", _described(lease))
         try:
-            await self._driver.create(spec)
+            await self._driver.create(self._spec(lease))
             await self._driver.start(lease.lease_hash)
         except MachineFault:
             self._boots[lease.lease_hash] = self._boots.get(lease.lease_hash, 0) + 1
@@ -157,6 +155,17 @@ class Provider:
             raise
         self._boots.pop(lease.lease_hash, None)
         self._log.record(lease.lease_hash, "machine_ready", "it answers on SSH")
+
+    def _spec(self, lease: LeaseRecord) -> MachineSpec:
+        """What its machine was made to, or is to be made to."""
+        machine = self._machine(lease.lease_hash)
+        if machine is not None:
+            return machine.spec
+        image = self._capacity.image_of(lease.lease_hash)
+        return MachineSpec(lease.lease_hash, *lease.resources, lease.access_pub_key, image)
+
+    def _machine(self, lease_hash: Hash) -> Machine | None:
+        return next((item for item in self._driver.machines() if item.spec.lease_hash == lease_hash), None)
 
     async def _give_up(self, lease: LeaseRecord) -> None:
         """A boot that failed frees what it held."""
@@ -173,7 +182,8 @@ class Provider:
         raise Unavailable("no_capacity", "this provider has no room or no stake left, or asks a higher price")
 
     async def _accept(self, lease: LeaseRecord) -> None:
-        machine = next(item for item in self._driver.machines() if item.spec.lease_hash == lease.lease_hash)
+        machine = self._machine(lease.lease_hash)
+        assert machine is not None, "only a running machine's lease is accepted"
         attestations = await self._attesting.quorum(lease.lease_hash)
         body = LeaseAccept(lease.lease_hash, lease.stake, ZERO_HASH, machine.host_key, attestations)
         await self._author.append(Draft(Asset.XUSD, -lease.stake, body))
@@ -218,3 +228,8 @@ class Provider:
         Action.EXPIRE: _expire,
         Action.DESTROY: _destroy,
     }
+
+
+def _described(lease: LeaseRecord) -> str:
+    vcpus, memory_mb, disk_gb = lease.resources
+    return f"{vcpus} vCPU, {memory_mb} MB memory, {disk_gb} GB disk"

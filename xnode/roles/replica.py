@@ -65,6 +65,12 @@ class Replica:
         """The same for a live block that has passed `check_alone` in gossip's validator."""
         return self._intake(block, judge_checked)
 
+    def preview(self, block: Block) -> Outcome:
+        """What `take_checked` would say; changes nothing."""
+        with self._store.snapshot() as view:
+            verdict = judge_checked(view, block, self.context())
+        return verdict.outcome if isinstance(verdict, Refusal) else Outcome.PROGRESS
+
     def take_synced(self, wires: Sequence[bytes]) -> int:
         """Applies a page of old blocks in their order, one batch for all; returns how many were new and good.
 

@@ -1,0 +1,104 @@
+"""The gossip topics: what is checked before a record is passed on, and where it goes (protocol section 10).
+
+REJECT is for what is provably bad, whoever looks: not well formed, not signed, too little work. All else that is of no
+use here is IGNOREd, which costs the sender nothing. Validators look at the ledger but never write; delivery does.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, cast
+
+from xnode.core.blocks import Block
+from xnode.core.codec import Malformed
+from xnode.core.directory import DIRECTORY, is_current
+from xnode.core.ledger import GAPS, Outcome
+from xnode.core.market import MarketRecord
+from xnode.net.network import Judged, Topic, Verdict
+from xnode.net.streams import PeerId
+from xnode.roles.contacts import DIRECTORY_TOPIC, Contacts
+from xnode.roles.market_board import MARKET_TOPIC, MarketBoard
+from xnode.roles.replica import BLOCKS_TOPIC, Replica, check_wire
+
+RATES: Final = {BLOCKS_TOPIC: (100.0, 1000), MARKET_TOPIC: (50.0, 200), DIRECTORY_TOPIC: (20.0, 500)}  # a second, burst
+PASSED_ON: Final = GAPS | {Outcome.PROGRESS, Outcome.FORK}  # good by themselves, whatever our ledger holds
+PROVABLY_BAD: Final = frozenset({Outcome.BAD_FORMAT, Outcome.BAD_WORK, Outcome.BAD_SIGNATURE})
+
+
+class Topics:
+    """Made before the network, because that needs the table; `wire` joins it to the roles once they are there."""
+
+    def __init__(self) -> None:
+        self._knows: Callable[[PeerId], bool] = lambda _peer_id: False
+        self._roles: tuple[Replica, MarketBoard, Contacts] | None = None
+        self.ignored: Counter[str] = Counter()
+
+    def wire(self, knows: Callable[[PeerId], bool], replica: Replica, board: MarketBoard, contacts: Contacts) -> None:
+        """From now on records of peers that `knows` says hello of are judged and delivered."""
+        self._roles = (replica, board, contacts)
+        self._knows = knows
+
+    def table(self) -> dict[str, Topic]:
+        """What `open_network` takes."""
+        ways = {
+            BLOCKS_TOPIC: (self._judge_block, self._deliver_block),
+            MARKET_TOPIC: (self._judge_market, self._deliver_market),
+            DIRECTORY_TOPIC: (self._judge_directory, self._deliver_directory),
+        }
+        return {name: Topic(self._guarded(judge), deliver, *RATES[name]) for name, (judge, deliver) in ways.items()}
+
+    def _guarded(self, judge: Callable[[bytes], Judged]) -> Callable[[PeerId, bytes], Judged]:
+        def validate(peer_id: PeerId, data: bytes) -> Judged:
+            if not self._knows(peer_id):
+                return self._ignore("before_hello")
+            return judge(data)
+
+        return validate
+
+    def _wired(self) -> tuple[Replica, MarketBoard, Contacts]:
+        assert self._roles is not None, "nothing is delivered before a peer has said hello"
+        return self._roles
+
+    def _ignore(self, reason: str) -> Judged:
+        self.ignored[reason] += 1
+        return Judged(Verdict.IGNORE, None, reason)
+
+    def _judge_block(self, data: bytes) -> Judged:
+        replica = self._wired()[0]
+        block, outcome, detail = check_wire(data, replica.context())
+        if outcome in PROVABLY_BAD:
+            return Judged(Verdict.REJECT, None, f"{outcome}: {detail}")
+        if block is not None:
+            outcome = replica.preview(block)
+        if outcome not in PASSED_ON:
+            return self._ignore(outcome)
+        return Judged(Verdict.ACCEPT, block, "")
+
+    def _deliver_block(self, _peer_id: PeerId, value: object) -> None:
+        self._wired()[0].take_checked(cast(Block, value))
+
+    def _judge_market(self, data: bytes) -> Judged:
+        board = self._wired()[1]
+        record = board.read(data)
+        if record is None:
+            return Judged(Verdict.REJECT, None, "not a signed market record")
+        if not board.is_useful(record):
+            return self._ignore("stale_record")
+        return Judged(Verdict.ACCEPT, record, "")
+
+    def _deliver_market(self, _peer_id: PeerId, value: object) -> None:
+        self._wired()[1].take(cast(MarketRecord, value))
+
+    def _judge_directory(self, data: bytes) -> Judged:
+        replica, _, contacts = self._wired()
+        try:
+            record, signed = DIRECTORY.read(replica.context().genesis.network_key, data)
+        except Malformed as error:
+            return Judged(Verdict.REJECT, None, str(error))
+        if not signed:
+            return Judged(Verdict.REJECT, None, "not signed by its account")
+        if not is_current(record, contacts.now()):
+            return self._ignore("stale_record")
+        return Judged(Verdict.ACCEPT, data, "")
+
+    def _deliver_directory(self, _peer_id: PeerId, value: object) -> None:
+        self._wired()[2].take(cast(bytes, value))
