@@ -34,7 +34,6 @@ class TunnelAnswer(IntEnum):
     NOT_RUNNING = 5
     BUSY = 6
     UNREACHABLE = 7
-    LATE = 8
 
 
 class Step(StrEnum):
