@@ -1,10 +1,14 @@
 """`xnode wallet`: the node's own account. Blocks are signed here, with the key in the data directory."""
 
+import secrets
+from pathlib import Path
 from typing import Any
 
 import click
 
+from xnode.config import write_private
 from xnode.core.blocks import Claim, Receive, Send
+from xnode.core.keys import SEED_BYTES, SigningKey
 from xnode.core.values import Address, Asset, address_from_hex, hash_from_hex
 from xnode_cmd.client import LIST_LIMIT, ApiClient
 from xnode_cmd.node_access import NodeAccess, with_data_dir, with_node
@@ -24,6 +28,17 @@ def wallet() -> None:
 def address(node: NodeAccess) -> None:
     """Print the account's address."""
     click.echo(node.data_dir.load_account_key().public_key.hex())
+
+
+@wallet.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def new_key(file: Path) -> None:
+    """Make an account before there is a network: for its genesis, then for `xnode init --account-key`."""
+    if file.exists():
+        raise click.ClickException(f"{file} exists already; choose another name")
+    seed = secrets.token_bytes(SEED_BYTES)
+    write_private(file, seed.hex() + "\n")
+    click.echo(SigningKey(seed).public_key.hex())
 
 
 @wallet.command()
