@@ -16,7 +16,8 @@ from xnode.core.work import is_valid_work
 from xnode.pow import solver as solver_module
 from xnode.pow.solver import Solver, open_solver
 
-EASY = 0xFF00000000000000  # 2^8 tries: a thread
+TRIVIAL = 0xFF00000000000000  # 2^8 tries: on the loop
+EASY = U64_MAX - 2**52 + 1  # 2^12 tries: a thread
 HARD = U64_MAX - 2**48 + 1  # 2^16 tries: processes
 NEVER = U64_MAX  # 2^64 tries
 CANCEL_SECONDS = 2.0  # measured: below 0.1 s on an idle machine; this one is shared
@@ -50,11 +51,29 @@ async def start_processes(solver: Solver) -> tuple[int, ...]:
     return solver.process_ids
 
 
-async def test_easy_work_starts_no_process() -> None:
+@pytest.mark.parametrize("difficulty", [0, TRIVIAL, EASY])
+async def test_easy_work_starts_no_process(difficulty: int) -> None:
     async with open_solver(2, fixed_random) as solver:
-        nonce = await solver.solve(b"r" * 32, EASY)
-        assert is_valid_work(b"r" * 32, nonce, EASY)
+        nonce = await solver.solve(b"r" * 32, difficulty)
+        assert is_valid_work(b"r" * 32, nonce, difficulty)
         assert solver.process_ids == ()
+
+
+async def test_trivial_work_takes_no_virtual_time(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_solver(1, fixed_random) as solver:
+        with trio.move_on_after(1000) as scope:
+            await solver.solve(b"r" * 32, TRIVIAL)
+        assert not scope.cancelled_caught
+        assert trio.current_time() == 0
+
+
+async def test_cancels_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solver_module, "TRIVIAL_TRIES_MAX", 2**65)
+    monkeypatch.setattr(solver_module, "EASY_TRIES_MAX", 2**65)
+    async with open_solver(1, fixed_random) as solver:
+        with trio.fail_after(CANCEL_SECONDS), trio.move_on_after(0.01) as scope:
+            await solver.solve(bytes(32), NEVER)
+        assert scope.cancelled_caught
 
 
 @pytest.mark.slow
@@ -141,7 +160,8 @@ async def main():
         nursery.start_soon(solver.solve, bytes(32), 2**64 - 1)
         while len(solver.process_ids) < 2:
             await trio.sleep(0.01)
-        print(*solver.process_ids, flush=True)
+        one, other = solver.process_ids
+        print(f"{one} {other}\\n", end="", flush=True)
         await trio.sleep(60)
 
 trio.run(main)

@@ -1,7 +1,8 @@
 """Finding proof of work off the event loop, on all cores, one root after another (protocol section 6).
 
-Easy work (a local or test network) is found by a thread in milliseconds and no process is ever started;
-anything dearer goes to worker processes. Solves wait in order; each can be cancelled within about 100 ms.
+Trivial work (a test network) is found at once on the loop, so that simulations need no thread; easy work (a local
+network) by a thread in milliseconds, and no process is ever started; anything dearer goes to worker processes.
+Solves wait in order; each can be cancelled within about 100 ms.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -17,8 +18,9 @@ from xnode.pow.kernel import search
 from xnode.pow.pool import Pool
 from xnode.pow.worker import ROOT_BYTES
 
+TRIVIAL_TRIES_MAX: Final = 2**9  # expected tries up to which the loop does it: less than 1 ms
 EASY_TRIES_MAX: Final = 2**15  # expected tries up to which a thread does it: about 30 ms
-EASY_CHUNK_TRIES: Final = 2_048  # about 2 ms: how soon the thread sees that it is cancelled
+EASY_CHUNK_TRIES: Final = 2_048  # about 2 ms: how soon loop and thread see that they are cancelled
 WAITING_MAX: Final = 256  # solves that wait or run at once
 
 
@@ -62,18 +64,22 @@ class Solver:
         return nonce
 
     async def _find(self, root: bytes, difficulty: int) -> int:
-        if expected_tries(difficulty) > EASY_TRIES_MAX:
+        tries = expected_tries(difficulty)
+        if tries > EASY_TRIES_MAX:
             return await self._pool.solve(root, difficulty)
         start = int.from_bytes(self._random(8), "big")
-        return await trio.to_thread.run_sync(_find_in_thread, root, difficulty, start)
+        if tries > TRIVIAL_TRIES_MAX:
+            return await trio.to_thread.run_sync(_find_in_thread, root, difficulty, start)
+        while (nonce := search(root, difficulty, start, EASY_CHUNK_TRIES)) is None:
+            await trio.lowlevel.checkpoint()
+            start += EASY_CHUNK_TRIES
+        return nonce
 
 
 def _find_in_thread(root: bytes, difficulty: int, start: int) -> int:
-    nonce = search(root, difficulty, start, EASY_CHUNK_TRIES)
-    while nonce is None:
+    while (nonce := search(root, difficulty, start, EASY_CHUNK_TRIES)) is None:
         trio.from_thread.check_cancelled()
         start += EASY_CHUNK_TRIES
-        nonce = search(root, difficulty, start, EASY_CHUNK_TRIES)
     return nonce
 
 
