@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 def landed_steps(store: Store) -> int:
     """How many steps of the story this store has, counting its making; fails when it is between two steps."""
-    states = [(0, {})]
+    states: list[tuple[int, dict[bytes, bytes]]] = [(0, {})]
     for step in story_steps():
         blocks, notes = states[-1][0] + len(step.blocks), {**states[-1][1], **dict(step.puts)}
         states.append((blocks, {key: value for key, value in notes.items() if key not in step.deletes}))
