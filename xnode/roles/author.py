@@ -1,19 +1,22 @@
 """The author: writes the node's own chain, one block at a time, with work found before it is wanted (section 6)."""
 
+import logging
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 import trio
 
 from xnode.core.blocks import BODIES, Block, BlockType, Body, Receive, block_hash
-from xnode.core.faults import CallerFault, Unavailable
+from xnode.core.faults import CallerFault, Fault, Unavailable
 from xnode.core.genesis import Genesis
 from xnode.core.keys import SigningKey
-from xnode.core.ledger import AccountRecord, Outcome, new_account
+from xnode.core.ledger import AccountRecord, Outcome, Pending, new_account
 from xnode.core.values import ZERO_HASH, Address, Asset, Hash
 from xnode.core.work import is_valid_work
 from xnode.roles.replica import Replica
 from xnode.store.store import Store
+
+log = logging.getLogger(__name__)
 
 RECEIVE_EVERY: Final = 5.0  # seconds between looks for pending entries when nothing fires
 RECEIVES_A_LOOK_MAX: Final = 20
@@ -90,8 +93,14 @@ class Author:
             with self._store.snapshot() as view:
                 entries = list(view.pendings(self.address, limit=RECEIVES_A_LOOK_MAX))
             for entry in entries:
-                await self.append(Draft(entry.asset, entry.amount, Receive(entry.source)))
+                await self._receive(entry)
             await self._replica.changed.wait(RECEIVE_EVERY)
+
+    async def _receive(self, entry: Pending) -> None:
+        try:
+            await self.append(Draft(entry.asset, entry.amount, Receive(entry.source)))
+        except Fault as fault:
+            log.warning("what %s sent can't be received: %s", entry.sender.hex(), fault)
 
     async def _work_for(self, account: AccountRecord) -> int:
         root = account.address if account.head == ZERO_HASH else account.head

@@ -1,13 +1,14 @@
 """Contacts: which peer speaks for which account, by signed directory records, and calls to accounts (section 10)."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, NamedTuple, Protocol
 
 import trio
 
 from xnode.core.codec import Malformed, Plain
 from xnode.core.directory import DIRECTORY, RENEWED_EVERY, Directory, DirectoryRecord
-from xnode.core.faults import Fault, PeerFault
+from xnode.core.faults import CallerFault, Fault, PeerFault
 from xnode.core.genesis import Genesis
 from xnode.core.keys import SigningKey
 from xnode.core.values import Address
@@ -31,6 +32,15 @@ class Calls(Protocol):
 
     def register(self, method: str, handler: Callable[[PeerId, Args], Awaitable[Args]]) -> None:
         """Serves `method`."""
+
+
+@contextmanager
+def blaming_peer() -> Iterator[None]:
+    """A peer's own record names the id and addresses that are dialled, so what is wrong with them is its fault."""
+    try:
+        yield
+    except CallerFault as fault:
+        raise PeerFault("bad_record", f"its directory record is of no use: {fault}") from fault
 
 
 class Whereabouts(NamedTuple):
@@ -88,7 +98,8 @@ class Contacts:
     async def call(self, account: Address, method: str, args: Args, timeout: float) -> Args:
         """Calls the node of an account, dialling it if need be; raises PeerFault."""
         where = self.find(account)
-        return await self._calls.call(where.peer_id, method, args, timeout, where.addresses)
+        with blaming_peer():
+            return await self._calls.call(where.peer_id, method, args, timeout, where.addresses)
 
     async def exchange(self, peer_id: PeerId) -> None:
         """Right after a connection: takes the peer's records and tells everybody ours."""

@@ -35,7 +35,7 @@ class LedgerSource(SyncSource):
         while True:
             with self._store.snapshot() as view:
                 page = view.frontiers(after, PAGE)
-            yield from (tuple(item) for item in page)
+            yield from ((item.address, item.height, item.head) for item in page)
             if len(page) < PAGE:
                 return
             after = page[-1].address

@@ -4,6 +4,7 @@ What the next step is says `core.provision.next_action`; this role only does it.
 fails is tried again at a later look, for as long as the table says so.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -26,6 +27,8 @@ from xnode.roles.lease_log import LeaseLog
 from xnode.roles.pulse import Pulse
 from xnode.store.store import Store
 from xnode.vm.driver import Driver
+
+log = logging.getLogger(__name__)
 
 LOOK_EVERY: Final = 2.0  # seconds between looks when nothing fires
 RETRY_AFTER: Final = 3.0  # seconds before a failed step is tried again
@@ -69,7 +72,10 @@ class Provider:
         await self._driver.adopt()
         async with trio.open_nursery() as nursery:
             while True:
-                await self._driver.refresh()
+                try:
+                    await self._driver.refresh()
+                except MachineFault as fault:
+                    log.warning("the machines can't be looked at: %s", fault)
                 self._look(nursery)
                 await self._changed.wait(LOOK_EVERY)
 

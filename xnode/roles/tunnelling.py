@@ -1,4 +1,4 @@
-"""Who may reach a machine, and the ways there: dialled by its provider, through a tunnel by its consumer (section 12)."""
+"""Who may reach a machine, and the way there: dialled by its provider, through a tunnel by its consumer (section 12)."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -13,7 +13,7 @@ from xnode.core.tunnel import UsedProofs, check_access
 from xnode.core.values import Address, Hash, PublicKey, Signature
 from xnode.net.streams import PeerId, Stream
 from xnode.net.tunnel import TunnelAccess, Tunnels
-from xnode.roles.contacts import Contacts
+from xnode.roles.contacts import Contacts, blaming_peer
 from xnode.store.store import Store
 
 LOCAL_PEER: Final = PeerId("local")
@@ -125,7 +125,8 @@ class Tunnelling:
             message = "this node is neither the lease's consumer nor its provider; ask one of theirs"
             raise NotAllowed("not_your_lease", message)
         where = self._contacts.find(lease.provider)
-        return await self._tunnels.open(where.peer_id, lease_hash, self._key.sign, where.addresses)
+        with blaming_peer():
+            return await self._tunnels.open(where.peer_id, lease_hash, self._key.sign, where.addresses)
 
     async def _open_here(self, lease_hash: Hash) -> Stream:
         assert self._dial is not None

@@ -1,0 +1,188 @@
+"""All roles of one node, wired to each other, and the tasks that keep them going."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import trio
+
+from xnode.core.directory import DirectoryRecord
+from xnode.core.genesis import Genesis
+from xnode.core.keys import SigningKey
+from xnode.core.lease import Resources
+from xnode.core.machine import Machine
+from xnode.core.values import Address, Hash
+from xnode.net.handshake import Handshake
+from xnode.net.network import Network
+from xnode.net.rpc import Args, Rpc
+from xnode.net.streams import PeerId
+from xnode.net.sync import Sync
+from xnode.net.tunnel import TunnelLimits, Tunnels
+from xnode.roles.attesting import Attesting
+from xnode.roles.author import Author, Worker
+from xnode.roles.capacity import Capacity
+from xnode.roles.consumer import PROGRESS_METHOD, Consumer
+from xnode.roles.contacts import Contacts
+from xnode.roles.lease_log import LeaseLog
+from xnode.roles.ledger_sync import LedgerSink, LedgerSource
+from xnode.roles.market_board import MarketBoard
+from xnode.roles.offering import Offering, Terms
+from xnode.roles.provider import Provider
+from xnode.roles.replica import Replica
+from xnode.roles.timekeeper import Timekeeper
+from xnode.roles.topics import Topics
+from xnode.roles.tunnelling import HostAccess, Tunnelling
+from xnode.store.store import Store
+from xnode.vm.driver import Driver
+
+CLOCK_LOOK_EVERY = 5.0  # seconds between a timekeeper's looks at its own clock
+
+
+class Hosting(NamedTuple):
+    """What makes a node a provider."""
+
+    driver: Driver
+    capacity: Resources
+    terms: Terms
+
+
+class Settings(NamedTuple):
+    """Which roles, and how far they go."""
+
+    timekeeper: bool
+    hosting: Hosting | None
+    tunnels: TunnelLimits
+
+
+class Outside(NamedTuple):
+    """What is not the node's own: time, randomness, the network, the solver. Clocks give ns."""
+
+    clock: Callable[[], int]
+    monotonic: Callable[[], int]
+    random: Callable[[int], bytes]
+    network: Network
+    rpc: Rpc
+    handshake: Handshake
+    worker: Worker
+
+
+class Roles:
+    """Made once the network is open; `run` keeps everything going."""
+
+    def __init__(
+        self, key: SigningKey, genesis: Genesis, store: Store, topics: Topics, outside: Outside, settings: Settings
+    ) -> None:
+        network, clock, rpc = outside.network, outside.clock, outside.rpc
+        self._outside = outside
+        self._settings = settings
+        self._genesis = genesis
+        self._address = Address(key.public_key)
+        self.store = store
+        self.driver = settings.hosting.driver if settings.hosting else None
+        self.log = LeaseLog(clock)
+        self.replica = Replica(store, genesis, clock, network.publish)
+        self.author = Author(key, store, genesis, self.replica, outside.worker, clock)
+        self.contacts = Contacts(key, genesis, rpc, clock, network.publish, self._own_record)
+        self.board = MarketBoard(key, genesis, clock, network.publish)
+        timekeeper = Timekeeper(key, store, genesis, clock, outside.monotonic) if settings.timekeeper else None
+        self.timekeeper = timekeeper
+        self.attesting = Attesting(genesis, self.contacts, rpc, clock, timekeeper, network.peer_id)
+        changed = self.replica.changed
+        self.consumer = Consumer(
+            store, genesis, self.author, self.board, self.contacts, self.log, changed, clock, outside.random
+        )
+        greeted = outside.handshake.host
+        dial = self.driver.dial_ssh if self.driver else None
+        access = HostAccess(store, self._address, dial) if dial else None
+        self.tunnels = Tunnels(greeted, genesis.network_key, access, outside.random, settings.tunnels)
+        self.tunnelling = Tunnelling(store, genesis, key, self.contacts, self.tunnels, dial, clock)
+        self.sync = Sync(greeted, LedgerSource(store), LedgerSink(self.replica))
+        self.provider: Provider | None = None
+        self.offering: Offering | None = None
+        if settings.hosting is not None:
+            self.provider, self.offering = self._hosting(settings.hosting)
+        rpc.register(PROGRESS_METHOD, self._serve_progress)
+        topics.wire(outside.handshake.knows, self.replica, self.board, self.contacts)
+        self.add_peer = network.add_peer
+
+    def machines(self) -> tuple[Machine, ...]:
+        """What this node hosts."""
+        return self.driver.machines() if self.driver else ()
+
+    def names(self) -> tuple[str, ...]:
+        """The roles of this node, as the directory shows them."""
+        told = [(True, "consumer"), (self.provider, "provider"), (self.timekeeper, "timekeeper")]
+        return tuple(name for is_on, name in told if is_on)
+
+    async def run(self) -> None:
+        """Runs for as long as the node; a role that fails ends it."""
+        async with trio.open_nursery() as nursery:
+            self._outside.handshake.on_greeted(lambda peer_id: self._greet(nursery, peer_id))
+            tasks = [
+                self._outside.handshake.run,
+                self.sync.run,
+                self.author.work_ahead,
+                self.author.receive_pending,
+                self.contacts.keep_announced,
+                self.consumer.sweep,
+            ]
+            if self.provider and self.offering:
+                tasks += [self.provider.run, self.offering.keep_advertised, self.offering.answer_requests]
+            if self.timekeeper:
+                tasks.append(self._watch_clock)
+            for task in tasks:
+                nursery.start_soon(task)
+
+    def _hosting(self, hosting: Hosting) -> tuple[Provider, Offering]:
+        capacity = Capacity(self.store, self._address, hosting.capacity)
+        provider = Provider(
+            self.store,
+            self._genesis,
+            self.author,
+            self.attesting,
+            hosting.driver,
+            capacity,
+            self.log,
+            self.replica.changed,
+            self._outside.clock,
+            self._close_tunnels,
+            hosting.terms.multiplier_milli,
+        )
+        offering = Offering(
+            self._address,
+            self._genesis,
+            self.board,
+            capacity,
+            hosting.terms,
+            self.author.account,
+            self.attesting.reachable,
+            self._outside.clock,
+        )
+        return provider, offering
+
+    def _greet(self, nursery: trio.Nursery, peer_id: PeerId) -> None:
+        self.sync.kick(peer_id)
+        nursery.start_soon(self._meet, peer_id)
+
+    async def _meet(self, peer_id: PeerId) -> None:
+        await self.contacts.exchange(peer_id)
+        if self.offering:
+            self.offering.advertise.fire()
+
+    async def _watch_clock(self) -> None:
+        assert self.timekeeper is not None
+        while True:
+            self.timekeeper.watch_clock()
+            await trio.sleep(CLOCK_LOOK_EVERY)
+
+    def _close_tunnels(self, lease_hash: Hash) -> None:
+        self.tunnels.close_lease(lease_hash)
+
+    def _own_record(self) -> DirectoryRecord:
+        network = self._outside.network
+        return DirectoryRecord(self._address, network.peer_id, network.addresses, self.names(), self._outside.clock())
+
+    async def _serve_progress(self, _peer_id: PeerId, args: Args) -> Args:
+        match args:
+            case (bytes(lease_hash),) if self.provider:
+                return self.provider.progress(Hash(lease_hash))
+        return ("waiting", "this node hosts no machines")
