@@ -39,7 +39,7 @@ from xnode.core.ledger import (
     supply_balances,
 )
 from xnode.core.rules import judge
-from xnode.core.values import NS, ZERO_HASH, Address, Asset, Hash, PublicKey
+from xnode.core.values import NS, U64_MAX, ZERO_HASH, Address, Asset, Hash, PublicKey
 from xnode.core.work import is_valid_work
 
 NOW = 1_800_000_000 * NS  # the tests' present, ns
@@ -124,7 +124,7 @@ class Chain(NamedTuple):
         """The next block: `delta` is what it adds to the balance of `asset`."""
         record = self.record(view)
         kind = KINDS[type(body)]
-        balance = max(0, record.balance(asset) + delta)
+        balance = min(U64_MAX, max(0, record.balance(asset) + delta))
         block = Block(kind, self.address, record.head, asset, balance, None, NOW, body)
         return self.sign(block._replace(**changes))
 

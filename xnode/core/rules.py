@@ -156,6 +156,7 @@ def _claim(case: Case) -> Change:
     case.asset_is(Asset.XUSD)
     faucet = case.context.genesis.faucet
     _require(faucet.enabled, Outcome.FAUCET_OFF, "this network has no faucet")
+    _require(case.block.timestamp > 0, Outcome.BAD_TIMESTAMP, "a claim at time 0 could not be told from none")
     last = case.account.last_claim
     waited = last == 0 or case.block.timestamp - last >= faucet.interval * NS
     _require(waited, Outcome.FAUCET_WAIT, f"one claim in {faucet.interval} s for each account")
