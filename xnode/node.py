@@ -1,7 +1,7 @@
 """Puts the parts together: one process, trio in the main thread, HTTP in a thread of its own (runtime: the process).
 
-Order of the start: settings and keys, store, network, roles, HTTP; only then `run.json` says that the node is there. The end is the
-same backwards. SIGTERM and SIGINT end it with status 0; a second one ends it at once.
+Order of the start: settings and keys, store, machines, network, roles, HTTP; only then `run.json` says that the node is
+there. The end is the same backwards. SIGTERM and SIGINT end it with status 0; a second one ends it at once.
 """
 
 import json
@@ -126,18 +126,20 @@ async def _node(data_dir: DataDir, config: Config) -> AsyncIterator[tuple[NodeSe
         topics = Topics()
         network = await stack.enter_async_context(
             open_network(
-                _net_settings(config, genesis), data_dir.load_peer_seed(), topics.table(), time.time_ns, secrets.token_bytes
+                _net_settings(config, genesis),
+                data_dir.load_peer_seed(),
+                topics.table(),
+                time.time_ns,
+                secrets.token_bytes,
             )
         )
         rpc = Rpc(network)
         handshake = Handshake(network, rpc, Hello(genesis.network_id, genesis.genesis_hash, __version__))
-        outside = Outside(
-            time.time_ns, time.monotonic_ns, secrets.token_bytes, network, rpc, handshake, solver
-        )
+        outside = Outside(time.time_ns, time.monotonic_ns, secrets.token_bytes, network, rpc, handshake, solver)
         limits = TunnelLimits(config.tunnels_max, config.tunnels_per_lease_max)
         roles = Roles(key, genesis, store, topics, outside, Settings(config.timekeeper, hosting, limits))
         nursery = await stack.enter_async_context(_tunnel_nursery())
-        service = NodeService(genesis, roles, nursery, lambda: _published(network, handshake, topics, roles))
+        service = NodeService(genesis, roles, nursery, lambda: _published(network, rpc, handshake, topics, roles))
         service.publish()
         bridge = await stack.enter_async_context(open_bridge())
         bound = await stack.enter_async_context(serve_http(create_app(service, bridge, api), api))
@@ -159,9 +161,7 @@ def _api_settings(data_dir: DataDir, config: Config) -> ApiSettings:
     if token is None and config.api_bind not in LOOPBACK:
         message = f"the API at {config.api_bind} would obey anybody; make a token first: xnode token new"
         raise OperatorFault("no_token", message)
-    return ApiSettings(
-        bind=config.api_bind, port=config.api_port, token=token, cors_origins=config.api_cors_origins
-    )
+    return ApiSettings(bind=config.api_bind, port=config.api_port, token=token, cors_origins=config.api_cors_origins)
 
 
 def _net_settings(config: Config, genesis: Genesis) -> NetSettings:
@@ -203,7 +203,7 @@ def _capacity(data_dir: DataDir, config: Config) -> Resources:
     )
 
 
-def _published(network: Network, handshake: Handshake, topics: Topics, roles: Roles) -> Published:
+def _published(network: Network, rpc: Rpc, handshake: Handshake, topics: Topics, roles: Roles) -> Published:
     peers = tuple(
         PeerView(peer.peer_id, peer.address, handshake.version(peer.peer_id), peer.connected_at)
         for peer in network.peers()
@@ -221,20 +221,16 @@ def _published(network: Network, handshake: Handshake, topics: Topics, roles: Ro
         **{f"block_{name}": count for name, count in roles.replica.outcomes.items()},
         **{f"gossip_ignored_{name}": count for name, count in topics.ignored.items()},
         **{f"sync_{name}": count for name, count in roles.sync.counters.items()},
-        **{f"rpc_{name}": count for name, count in outside_counters(roles)},
+        **{f"rpc_{name}": count for name, count in rpc.counters.items()},
+        **{f"tunnel_{name}": count for name, count in roles.tunnels.counters.items()},
         "held_blocks": len(roles.replica.held),
         "held_blocks_dropped": roles.replica.held.dropped,
     }
     return Published(roles.board.ads(), peers, _checks(roles, peers), info, counters)
 
 
-def outside_counters(roles: Roles) -> list[tuple[str, int]]:
-    """The counters of calls and tunnels."""
-    return [(f"tunnel_{name}", count) for name, count in roles.tunnels.counters.items()]
-
-
 def _checks(roles: Roles, peers: tuple[PeerView, ...]) -> tuple[Check, ...]:
-    reachable, needed = roles.attesting.reachable(), roles.genesis.timekeepers.threshold
+    reachable, needed = roles.attesting.reachable(), roles.attesting.needed
     checks = [
         Check("peers", bool(peers), f"{len(peers)} connected"),
         Check("timekeepers", reachable >= needed, f"{reachable} reachable, {needed} needed"),

@@ -50,6 +50,11 @@ class Attesting:
         """Enough good attestations for a block; raises Unavailable(no_timekeepers) that says who did not answer."""
         return await self._gather(lease_hash, self._genesis.timekeepers.threshold)
 
+    @property
+    def needed(self) -> int:
+        """How many must agree."""
+        return self._genesis.timekeepers.threshold
+
     def reachable(self) -> int:
         """How many listed timekeepers have told where they are, this node included."""
         known = 0
