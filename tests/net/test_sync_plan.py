@@ -11,7 +11,7 @@ from xnode.core.faults import PeerFault
 from xnode.core.values import Hash
 from xnode.net import sync_plan as plan
 from xnode.net.streams import PeerId
-from xnode.net.sync_plan import Asking, Frontier, Record, Rota, SessionEnd, Theirs
+from xnode.net.sync_plan import Asking, Comparison, Frontier, Record, Rota, SessionEnd
 
 HEAD = Hash(b"h" * 32)
 OTHER = Hash(b"o" * 32)
@@ -22,24 +22,46 @@ def frontiers(count: int) -> list[Frontier]:
     return [(account(number), number, HEAD) for number in range(1, count + 1)]
 
 
+def compare(ours: list[Frontier], pages: list[Record], steps: int = 7) -> Comparison:
+    comparison = Comparison(iter(ours))
+    for number, record in enumerate(pages, start=1):
+        assert comparison.add(record) == (number == len(pages))
+        while not comparison.advance(steps):
+            pass
+    return comparison
+
+
 @pytest.mark.parametrize("count", [0, 1, 511, 512, 513, 1024, 1500])
 def test_frontiers_cross_in_pages(count: int) -> None:
-    theirs, sent = Theirs(), frontiers(count)
+    sent = frontiers(count)
     pages = list(plan.frontier_pages(sent))
-    assert [theirs.add(page) for page in pages] == [False] * (len(pages) - 1) + [True]
     assert max(len(encode(page)) for page in pages) <= plan.FRONTIERS_FRAME_BYTES_MAX
-    assert [(owner, *head) for owner, head in theirs.heads.items()] == sent
+    assert compare(sent, pages).heights == {owner: height for owner, height, _ in sent}
 
 
 def test_frontiers_above_the_limit_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "FRONTIERS_MAX", 600)
     assert sum(len(page[1]) for page in plan.frontier_pages(frontiers(900)) if isinstance(page[1], tuple)) == 600
-    theirs = Theirs()
-    theirs.add((plan.FRONTIERS, tuple(frontiers(512)), False))
+    comparison = Comparison(iter(()))
+    comparison.add((plan.FRONTIERS, tuple(frontiers(512)), False))
     more = tuple((account(number), 1, HEAD) for number in range(600, 700))
     with pytest.raises(PeerFault) as caught:
-        theirs.add((plan.FRONTIERS, more, True))
+        comparison.add((plan.FRONTIERS, more, True))
     assert caught.value.code == "too_many"
+
+
+def test_accounts_that_we_do_not_know_are_not_kept() -> None:
+    assert compare([], list(plan.frontier_pages(frontiers(1500)))).heights == {}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.dictionaries(st.integers(1, 30), st.integers(1, 9)), st.dictionaries(st.integers(1, 30), st.integers(1, 9)))
+def test_comparison_is_the_intersection(ours: dict[int, int], theirs: dict[int, int]) -> None:
+    def chains(heights: dict[int, int]) -> list[Frontier]:
+        return [(account(number), heights[number], HEAD) for number in sorted(heights)]
+
+    heights = compare(chains(ours), list(plan.frontier_pages(chains(theirs))), steps=1).heights
+    assert heights == {account(number): theirs[number] for number in ours.keys() & theirs.keys()}
 
 
 @pytest.mark.parametrize(
@@ -60,21 +82,18 @@ def test_frontiers_above_the_limit_are_left_out(monkeypatch: pytest.MonkeyPatch)
 )
 def test_bad_frontiers_are_the_peers_fault(record: Record) -> None:
     with pytest.raises(PeerFault):
-        Theirs().add(record)
+        Comparison(iter(frontiers(9))).add(record)
 
 
 def test_heights_to_send_above() -> None:
-    theirs = Theirs()
     known = ((account(1), 5, HEAD), (account(2), 5, HEAD), (account(3), 5, OTHER), (account(4), 9, OTHER))
-    theirs.add((plan.FRONTIERS, known, True))
     ours: list[Frontier] = [(account(number), 5, HEAD) for number in range(1, 6)]
     ours[0] = (account(1), 8, OTHER)
-    assert dict(theirs.heights(ours)) == {
+    assert compare(ours, [(plan.FRONTIERS, known, True)]).heights == {
         account(1): 5,  # we are ahead
         account(2): 5,  # equal
         account(3): 4,  # a fork: our head is sent
-        account(4): 9,  # they are ahead
-        account(5): 0,  # unknown to them
+        account(4): 9,  # they are ahead; the fifth is unknown to them, so all of it is sent
     }
 
 
@@ -167,7 +186,7 @@ def test_any_record_is_understood_or_the_peers_fault(record: Record) -> None:
     readers = (
         plan.parse_digest,
         plan.parse_is_equal,
-        lambda item: Theirs().add(item),
+        lambda item: Comparison(iter(())).add(item),
         lambda item: plan.on_page(asking, item),
         lambda item: plan.parse_ask(item, 0),
     )

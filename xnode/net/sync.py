@@ -17,7 +17,7 @@ from xnode.net import sync_plan as plan
 from xnode.net.ports import StreamHost
 from xnode.net.sessions import PeerSlots, read_record, session, time_limit, write_record
 from xnode.net.streams import PeerId, Stream
-from xnode.net.sync_plan import Asking, Frontier, Record, Rota, SessionEnd, Theirs
+from xnode.net.sync_plan import Asking, Comparison, Frontier, Record, Rota, SessionEnd
 
 PROTOCOL: Final = "/xnode/sync/1.0.0"
 STEP_SECONDS_MAX: Final = 10.0  # for one message of the peer that serves us
@@ -164,19 +164,16 @@ class Sync:
             await _send(stream, (plan.EQUAL,))
             return
         await _send(stream, (plan.DIFFERENT,))
-        theirs = Theirs()
-        while not theirs.add(await _receive(stream, plan.FRONTIERS_FRAME_BYTES_MAX)):
-            pass
-        await self._send_blocks(stream, await self._heights(theirs))
+        await self._send_blocks(stream, await self._receive_heights(stream))
 
-    async def _heights(self, theirs: Theirs) -> dict[Address, int]:
-        """Ours against theirs, letting others run in between."""
-        heights: dict[Address, int] = {}
-        for account, height in theirs.heights(self._source.frontiers()):
-            heights[account] = height
-            if len(heights) % plan.FRONTIERS_PAGE_MAX == 0:
+    async def _receive_heights(self, stream: Stream) -> dict[Address, int]:
+        """What the asker has, letting others run while it is compared with ours."""
+        comparison, is_last = Comparison(self._source.frontiers()), False
+        while not is_last:
+            is_last = comparison.add(await _receive(stream, plan.FRONTIERS_FRAME_BYTES_MAX))
+            while not comparison.advance(plan.FRONTIERS_PAGE_MAX):
                 await trio.lowlevel.checkpoint()
-        return heights
+        return comparison.heights
 
     async def _send_blocks(self, stream: Stream, heights: Mapping[Address, int]) -> None:
         blocks = self._source.missing(heights, plan.SESSION_BLOCKS_MAX)

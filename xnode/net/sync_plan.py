@@ -24,7 +24,7 @@ PAGE_BLOCKS_MAX: Final = 256
 SESSION_BLOCKS_MAX: Final = 10_000
 USELESS_BLOCKS_MAX: Final = 1024  # in a row of which our ledger took none, then the session ends
 FRONTIERS_PAGE_MAX: Final = 512
-FRONTIERS_MAX: Final = 100_000  # taken from one asker
+FRONTIERS_MAX: Final = 1_000_000  # taken from one asker, and given to one
 DIGEST_BYTES: Final = 32
 FRONTIERS_FRAME_BYTES_MAX: Final = 64 * 1024  # also the bound of every small message
 INTERVAL_SECONDS: Final = 10.0  # between sessions when no peer is new
@@ -78,42 +78,56 @@ def frontier_pages(frontiers: Iterable[Frontier]) -> Iterator[Record]:
         page = following
 
 
-class Theirs:
-    """The asker's frontiers, gathered on the other side."""
+class Comparison:
+    """The asker's frontiers against ours on the other side, both sorted, so that only what both have is kept."""
 
-    def __init__(self) -> None:
-        self.heads: dict[Address, tuple[int, Hash]] = {}
-        self._last = b""
+    def __init__(self, ours: Iterator[Frontier]) -> None:
+        self.heights: dict[Address, int] = {}  # above which the asker should get our blocks; 0 where unnamed
+        self._ours = ours
+        self._our_next = next(ours, None)
+        self._page: list[Frontier] = []  # theirs, the first one last
+        self._last_account = b""
+        self._count = 0
 
     def add(self, record: Record) -> bool:
-        """Takes one page; whether it was the last. Raises PeerFault, also for one account too many."""
+        """Takes one page of theirs; whether it was the last. Raises PeerFault, also for one account too many."""
         match record:
             case (kind, tuple(entries), bool(last)) if _is_int(kind, FRONTIERS, FRONTIERS):
-                if len(entries) > FRONTIERS_PAGE_MAX or len(self.heads) + len(entries) > FRONTIERS_MAX:
+                self._count += len(entries)
+                if len(entries) > FRONTIERS_PAGE_MAX or self._count > FRONTIERS_MAX:
                     raise PeerFault("too_many", "sync: too many frontiers")
                 if not entries and not last:
                     raise _malformed("an empty page that is not the last")
-                for entry in entries:
-                    self._add(entry)
+                self._page = [self._parse(entry) for entry in entries][::-1]
                 return last
         raise _malformed("frontiers are (1, entries, last)")
 
-    def _add(self, entry: Plain) -> None:
+    def _parse(self, entry: Plain) -> Frontier:
         match entry:
             case (bytes(account), height, bytes(head)):
-                sizes_fit = len(account) == HASH_BYTES == len(head) and account > self._last
+                sizes_fit = len(account) == HASH_BYTES == len(head) and account > self._last_account
                 if sizes_fit and isinstance(height, int) and _is_int(height, 1, U64_MAX):
-                    self.heads[Address(account)] = (height, Hash(head))
-                    self._last = account
-                    return
+                    self._last_account = account
+                    return Address(account), height, Hash(head)
         raise _malformed("a frontier is (account, height, head), sorted by account")
 
-    def heights(self, ours: Iterable[Frontier]) -> Iterator[tuple[Address, int]]:
-        """For each of our accounts, the height above which the asker should get our blocks."""
-        for account, height, head in ours:
-            their_height, their_head = self.heads.get(account, (0, head))
-            is_fork = their_height == height and their_head != head
-            yield account, height - 1 if is_fork else their_height
+    def advance(self, steps_max: int) -> bool:
+        """Compares so many accounts; whether the page is used up, so that the next one may be added."""
+        for _ in range(steps_max):
+            if not self._page or self._our_next is None:
+                return True
+            their_account = self._page[-1][0]
+            if their_account <= self._our_next[0]:
+                self._note(self._page.pop(), self._our_next)
+            else:
+                self._our_next = next(self._ours, None)
+        return False
+
+    def _note(self, theirs: Frontier, ours: Frontier) -> None:
+        account, height, head = theirs
+        if account == ours[0]:
+            is_fork = height == ours[1] and head != ours[2]
+            self.heights[account] = height - 1 if is_fork else height
 
 
 class Asking(NamedTuple):
