@@ -3,6 +3,7 @@
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import click
@@ -42,28 +43,31 @@ class Request:
             self.error = error
 
 
-def request_with_progress(node: NodeAccess, body: dict[str, Any], timeout_s: float) -> str:
+def request_with_progress(
+    node: NodeAccess, body: dict[str, Any], timeout_s: float, report: Callable[[str], None] = progress
+) -> str:
     """The hash of the accepted lease; raises click.ClickException with the node's reason."""
     started = time.monotonic()
     request = Request(node, body, timeout_s)
-    progress("asking the market")
+    report("asking the market")
     with node.client() as client:
-        watch = Watch(client, body["access_pub_key"], started)
+        watch = Watch(client, body["access_pub_key"], started, report)
         while not request.wait(POLL_S):
             watch.look()
     if request.error is not None:
         raise request.error
     assert request.lease_hash is not None
-    progress(f"[{time.monotonic() - started:5.1f} s] the machine answers on SSH")
+    report(f"[{time.monotonic() - started:5.1f} s] the machine answers on SSH")
     return request.lease_hash
 
 
 class Watch:
     """Prints what the ledger shows of the lease with this access key, each state once."""
 
-    def __init__(self, client: ApiClient, access_pub_key: str, started: float) -> None:
+    def __init__(self, client: ApiClient, access_pub_key: str, started: float, report: Callable[[str], None]) -> None:
         self._client, self._key, self._started = client, access_pub_key, started
         self._seen: set[str] = set()
+        self._report = report
         self._printed_at = started
 
     def look(self) -> None:
@@ -81,4 +85,4 @@ class Watch:
 
     def _print(self, text: str) -> None:
         self._printed_at = time.monotonic()
-        progress(f"[{self._printed_at - self._started:5.1f} s] {text}")
+        self._report(f"[{self._printed_at - self._started:5.1f} s] {text}")

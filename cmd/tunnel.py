@@ -7,11 +7,11 @@ from typing import Final
 
 import click
 
+from xnode.core.values import HASH_BYTES, hash_from_hex
 from xnode_cmd.node_access import NodeAccess, with_node
 from xnode_cmd.output import progress
 from xnode_cmd.tunnel_client import carry_socket, carry_stdio, open_tunnel
 
-HASH_CHARACTERS: Final = 64
 CONNECTIONS_MAX: Final = 64  # carried at once by one `xnode tunnel --listen`
 BACKLOG: Final = 16
 
@@ -35,8 +35,8 @@ def tunnel(node: NodeAccess, lease: str, listen: str | None, stdio: bool) -> Non
 
 def full_hash(node: NodeAccess, lease: str) -> str:
     """The lease's whole hash; the API is asked only where a part of it was given."""
-    if len(lease) == HASH_CHARACTERS:
-        return lease
+    if len(lease) == 2 * HASH_BYTES:
+        return hash_from_hex(lease, "LEASE").hex()
     from xnode_cmd.leases import find_lease
 
     with node.client() as client:

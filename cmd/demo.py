@@ -1,0 +1,102 @@
+"""The demo: a network of five on this machine, and one lease of a real machine from end to end."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import click
+
+import xnode
+from xnode.core.faults import Fault
+from xnode_cmd.demo_login import DemoFailure
+from xnode_cmd.demo_story import Story
+from xnode_cmd.devnet import usage_lines
+from xnode_cmd.devnet_network import Devnet
+from xnode_cmd.devnet_plan import Plan
+from xnode_cmd.devnet_process import tail
+from xnode_cmd.timeline import Timeline
+
+CHECKOUT: Final = Path(xnode.__file__).resolve().parents[1]
+IMAGES: Final = CHECKOUT / ".cache" / "images"
+TINY_DURATION_S: Final = 60
+DEBIAN_DURATION_S: Final = 120
+NEEDED: Final = ("ssh", "scp", "ssh-keygen", "qemu-system-x86_64")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--keep", is_flag=True, help="Leave the network running and say how to use it.")
+@click.option("--image", type=click.Choice(["tiny", "debian"]), default="tiny", show_default=True)
+@click.option("--duration", type=click.IntRange(min=60), help="Seconds of the lease.  [default: 60; debian: 120]")
+@click.option("--dir", "root", type=click.Path(path_type=Path, file_okay=False), help="[default: a fresh one in /tmp]")
+@click.option("--setup-seconds", type=float, default=0.0, hidden=True)
+def demo(keep: bool, image: str, duration: int | None, root: Path | None, setup_seconds: float) -> None:
+    """Lease a real machine on a network of five nodes, use it, and see it settled."""
+    timeline = Timeline()
+    timeline.add("set up: system packages, Python packages", setup_seconds)
+    folder = (root or Path(tempfile.mkdtemp(prefix="xnode-demo-"))).absolute()
+    seconds = duration or (TINY_DURATION_S if image == "tiny" else DEBIAN_DURATION_S)
+    verified = False
+    network: Devnet | None = None
+    try:
+        with timeline.step(f"build the guest image {image} (kept by content)"):
+            build_image(timeline, image)
+        with timeline.step("start five nodes: 3 timekeepers, 1 provider, 1 consumer"):
+            network = Devnet.create(folder, Plan(image=image, images_dir=str(IMAGES)))
+            network.up(timeline.report)
+        Story(network, timeline, seconds).tell()
+        verified = True
+    except (DemoFailure, click.ClickException, Fault) as failure:
+        explain(timeline, network, failure)
+    finally:
+        if network is not None:
+            finish(network, keep)
+        elif root is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    print_timeline(timeline)
+    sys.exit(0 if verified else 1)
+
+
+def build_image(timeline: Timeline, image: str) -> None:
+    """scripts/build-guest; raises DemoFailure where it or a program that the demo needs fails."""
+    missing = [name for name in NEEDED if shutil.which(name) is None]
+    if missing:
+        raise DemoFailure(f"{missing[0]} is not installed; run scripts/setup")
+    command = [str(CHECKOUT / "scripts" / "build-guest"), image, "--store", str(IMAGES)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+    if done.returncode != 0:
+        raise DemoFailure(f"scripts/build-guest {image} failed; its words are above")
+    timeline.report(done.stdout.decode().strip())
+
+
+def explain(timeline: Timeline, network: Devnet | None, failure: Exception) -> None:
+    """Which step failed and why, and the ends of the logs that may say more."""
+    message = failure.format_message() if isinstance(failure, click.ClickException) else str(failure)
+    click.secho(f"\nFAILED in step {len(timeline.steps)}, {timeline.steps[-1].title}:\n{message}", fg="red")
+    for member in network.members if network else ():
+        if member.kind != "tk":
+            log = network.process(member.name).data_dir.log if network else Path()
+            click.echo(f"\nthe end of {log}:\n{tail(log)}")
+
+
+def finish(network: Devnet, keep: bool) -> None:
+    """Ends the network, or says how to use it."""
+    if not keep:
+        network.purge()
+        return
+    click.echo()
+    for line in usage_lines(network):
+        click.echo(line)
+
+
+def print_timeline(timeline: Timeline) -> None:
+    """The seconds of each step."""
+    click.secho("\ntime line", bold=True)
+    for line in timeline.lines():
+        click.echo(line)
+
+
+if __name__ == "__main__":
+    demo(prog_name="scripts/demo")
