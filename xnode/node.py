@@ -54,13 +54,14 @@ def run_node(data_dir: DataDir, config: Config) -> int:
     """Runs until it is told to stop; the process's exit status: 0 for that, 1 for a fault, which is printed."""
     _set_up_logging()
     sys.setswitchinterval(SWITCH_INTERVAL)
+    status = 0
     try:
         trio.run(_main, data_dir, config, restrict_keyboard_interrupt_to_checkpoints=True)
     except* Fault as group:
+        status = 1
         for fault in _leaves(group):
             log.error("%s: %s", getattr(fault, "code", "fault"), fault)
-        return 1
-    return 0
+    return status
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
@@ -178,7 +179,7 @@ def _net_settings(config: Config, genesis: Genesis) -> NetSettings:
 async def _hosting(stack: AsyncExitStack, data_dir: DataDir, config: Config) -> Hosting | None:
     if not config.provide:
         return None
-    images = Path(config.machine_images_dir).expanduser() if config.machine_images_dir else data_dir.images
+    images = Path(config.machine_images_dir) if config.machine_images_dir else data_dir.images
     settings = QemuSettings(
         root=data_dir.machines,
         image_store=images,

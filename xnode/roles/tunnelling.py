@@ -1,4 +1,4 @@
-"""Who may reach a machine, and the way there: dialled by its provider, through a tunnel by its consumer (section 12)."""
+"""Who may reach a machine, and how: dialled by its provider, through a tunnel by its consumer (section 12)."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
