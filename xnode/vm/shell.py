@@ -5,6 +5,7 @@ session. All of this runs on the asyncio thread. Failures are MachineFault(ssh_u
 """
 
 import asyncio
+import shlex
 import time
 from typing import Final, NamedTuple
 
@@ -77,7 +78,7 @@ class Shell:
 
     async def _execute(self, command: str, timeout: float) -> ExecResult:
         started = time.monotonic()
-        runner = _RUNNER.format(seconds=f"{timeout:.3f}")
+        runner = "exec sh -c " + shlex.quote(_RUNNER.format(seconds=f"{timeout:.3f}"))  # whatever root's shell is
         output = _Output()
         channel, _ = await self._connection.create_session(lambda: output, runner, encoding=None)
         try:

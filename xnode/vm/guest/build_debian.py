@@ -6,6 +6,7 @@ root disk is an ext4 file system without a partition table, compressed; machines
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from xnode.vm import cpio
 from xnode.vm.cpio import Entry
 from xnode.vm.guest import kernel, packages
 from xnode.vm.guest.build_tiny import busybox_entries
+from xnode.vm.guest.packages import Apt
 from xnode.vm.guest.store import Build, build_once
 
 KIND: Final = "debian"
@@ -36,16 +38,19 @@ def build_debian(store: Path, report: Callable[[str], None]) -> Path:
     for tool, package in _TOOLS.items():
         if shutil.which(tool, path=_PATH) is None:
             raise OperatorFault("tool_missing", f"{tool} is needed to build this guest: install the package {package}")
-    boot_debs = {**kernel.kernel_packages(), **packages.show(("busybox-static",))}
-    build = Build(KIND, _LEAST_MEMORY_MB, {**boot_debs, **packages.closure(_INCLUDED)})
-    return build_once(store, build, lambda work, image: _build(work, image, boot_debs, report), report)
+    apt = Apt(store / ".apt")
+    boot_debs = {**kernel.kernel_packages(apt), **apt.closure(("busybox-static",))}
+
+    def make(work: Path, image: Path) -> None:
+        report("downloading the kernel")
+        _build(apt.download(boot_debs.values(), work / "debs"), work, image, report)
+
+    build = Build(KIND, _LEAST_MEMORY_MB, {**boot_debs, **apt.closure(_INCLUDED)})
+    return build_once(store, build, make, report)
 
 
-def _build(
-    work: Path, image: Path, boot_debs: dict[str, packages.Package], report: Callable[[str], None]
-) -> None:
-    report("downloading the kernel")
-    tree = packages.unpack(packages.download(boot_debs.values(), work / "debs"), work / "tree")
+def _build(files: list[Path], work: Path, image: Path, report: Callable[[str], None]) -> None:
+    tree = packages.unpack(files, work / "tree")
     found = kernel.find_kernel(tree)
     (image / "vmlinuz").write_bytes(found.image.read_bytes())
     (image / "initrd").write_bytes(cpio.write_archive(initrd_entries(tree, found)))
@@ -70,13 +75,12 @@ def initrd_entries(tree: Path, found: kernel.Kernel) -> list[Entry]:
 def _bootstrap(work: Path) -> None:
     """Installs the root file system and packs it into an ext4 image, in one user namespace where we are not root."""
     suite, sources = apt_sources()
-    _write_additions(work / "additions")
+    additions = shlex.join(map(str, _write_additions(work / "additions")))
     command = [
         "mmdebstrap", "--mode=root" if os.geteuid() == 0 else "--mode=unshare", "--variant=minbase",
         "--skip=check/empty", f"--include={','.join(_INCLUDED)}", "--aptopt=Apt::Install-Recommends \"false\"",
         *(f"--dpkgopt=path-exclude={path}" for path in _LEFT_OUT), "--dpkgopt=force-unsafe-io",
-        f"--customize-hook=copy-in {work / 'additions'}/* /",
-        "--customize-hook=chmod 755 \"$1\"/usr/local/sbin/*",
+        f"--customize-hook=copy-in {additions} /usr/local/sbin",
         "--customize-hook=rm -f \"$1\"/etc/hostname \"$1\"/etc/resolv.conf",
         suite, str(work / "root.tar"), "-",
     ]  # fmt: skip
@@ -95,24 +99,30 @@ def apt_sources() -> tuple[str, str]:
     return suite, "\n".join(lines) + "\n"
 
 
-def _write_additions(folder: Path) -> None:
-    """The files of ours in the guest: its init, and commands that tell it to power off."""
-    programs = folder / "usr/local/sbin"
-    programs.mkdir(parents=True)
-    (programs / "guest-init").write_bytes((_HERE / "debian-init.sh").read_bytes())
+def _write_additions(folder: Path) -> list[Path]:
+    """The programs of ours in the guest: its init, and commands that tell it to power off."""
+    folder.mkdir()
+    (folder / "guest-init").write_bytes((_HERE / "debian-init.sh").read_bytes())
     for name, signal in _POWER_COMMANDS.items():
-        (programs / name).write_text(f"#!/bin/sh\nexec kill -{signal} 1\n")
+        (folder / name).write_text(f"#!/bin/sh\nexec kill -{signal} 1\n")
+    programs = sorted(folder.iterdir())
+    for program in programs:
+        program.chmod(0o755)
+    return programs
 
 
 def _write_disk(work: Path, disk: Path) -> None:
     raw = work / "root.raw"
     tree = work / "root"
     tree.mkdir()
-    _run(["tar", "-xf", str(work / "root.tar"), "-C", str(tree), "--numeric-owner"])
+    inside = [] if os.geteuid() == 0 else ["mmdebstrap", "--unshare-helper"]  # where the files have their owners
+    _run([*inside, "tar", "-xf", str(work / "root.tar"), "-C", str(tree), "--numeric-owner"])
     with raw.open("wb") as file:
         file.truncate(_ROOT_BYTES)
     options = "lazy_itable_init=1,lazy_journal_init=1,nodiscard"
-    _run(["mkfs.ext4", "-q", "-F", "-L", "guestroot", "-m", "0", "-E", options, "-d", str(tree), str(raw)])
+    label = ("-L", "guestroot", "-m", "0")
+    _run([*inside, "mkfs.ext4", "-q", "-F", *label, "-E", options, "-d", str(tree), str(raw)])
+    _run([*inside, "rm", "-rf", str(tree)])
     _run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", "-o", "compression_type=zstd", str(raw), str(disk)])
 
 

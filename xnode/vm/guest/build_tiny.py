@@ -11,6 +11,7 @@ from typing import Final
 from xnode.vm import cpio
 from xnode.vm.cpio import Entry
 from xnode.vm.guest import kernel, libraries, packages
+from xnode.vm.guest.packages import Apt
 from xnode.vm.guest.store import Build, build_once
 
 KIND: Final = "tiny"
@@ -32,15 +33,17 @@ _ACCOUNTS: Final = {
 
 def build_tiny(store: Path, report: Callable[[str], None]) -> Path:
     """Builds it into the store, or finds it there; returns the image's directory. Raises OperatorFault."""
-    kernel_debs = kernel.kernel_packages()
-    debs = {**kernel_debs, **packages.closure(_PROGRAM_PACKAGES)}
-    build = Build(KIND, _LEAST_MEMORY_MB, debs)
-    return build_once(store, build, lambda work, image: _build(work, image, build, report), report)
+    apt = Apt(store / ".apt")
+    debs = {**kernel.kernel_packages(apt), **apt.closure(_PROGRAM_PACKAGES)}
+
+    def make(work: Path, image: Path) -> None:
+        report(f"downloading {len(debs)} packages")
+        _build(apt.download(debs.values(), work / "debs"), work, image, report)
+
+    return build_once(store, Build(KIND, _LEAST_MEMORY_MB, debs), make, report)
 
 
-def _build(work: Path, image: Path, build: Build, report: Callable[[str], None]) -> None:
-    report(f"downloading {len(build.packages)} packages")
-    files = packages.download(build.packages.values(), work / "debs")
+def _build(files: list[Path], work: Path, image: Path, report: Callable[[str], None]) -> None:
     report("unpacking")
     tree = packages.unpack(files, work / "tree")
     found = kernel.find_kernel(tree)

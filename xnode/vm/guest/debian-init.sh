@@ -9,6 +9,7 @@ mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /tmp
 mount -t cgroup2 none /sys/fs/cgroup 2>/dev/null
 hostname "$(cat /etc/hostname)"
+[ -e /etc/hosts ] || echo "127.0.0.1 localhost" >/etc/hosts
 grep -qw "$(hostname)" /etc/hosts || echo "127.0.1.1 $(hostname)" >>/etc/hosts
 [ -s /etc/machine-id ] || tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
 
@@ -27,7 +28,7 @@ down() {
 trap 'down o' USR2
 trap 'down b' TERM
 button=$(sed -n '/Power Button/,/^H:/s/.*\(event[0-9]*\).*/\1/p' /proc/bus/input/devices | head -n 1)
-[ -n "$button" ] && (head -c 1 "/dev/input/$button" >/dev/null && kill -USR2 1) &
+[ -n "$button" ] && (dd if="/dev/input/$button" bs=24 count=1 >/dev/null 2>&1 && kill -USR2 1) &
 while :; do
 	wait
 	sleep 1 &

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from xnode.core.faults import OperatorFault
 from xnode.vm import cpio
 from xnode.vm.cpio import Entry
-from xnode.vm.guest.packages import Package, show
+from xnode.vm.guest.packages import Apt, Package
 
 # Debian's cloud kernel, Ubuntu's virtual one, then what any of them has. All are empty packages that need the real one.
 _META_PACKAGES: Final = ("linux-image-cloud-amd64", "linux-image-virtual", "linux-image-generic", "linux-image-amd64")
@@ -32,15 +32,15 @@ class Kernel(NamedTuple):
     modules: tuple[Path, ...]
 
 
-def kernel_packages() -> dict[str, Package]:
+def kernel_packages(apt: Apt) -> dict[str, Package]:
     """The versioned packages behind the first meta package that apt knows; raises OperatorFault(package_missing)."""
-    known = show(_META_PACKAGES)
+    known = apt.show(_META_PACKAGES)
     for meta in _META_PACKAGES:
         layer = {name for name in known[meta].depends if _VERSIONED.match(name)} if meta in known else set()
-        images = show(layer)
+        images = apt.show(layer)
         if images:
             modules = {name for package in images.values() for name in package.depends if _VERSIONED.match(name)}
-            return {**images, **show(modules)}
+            return {**images, **apt.show(modules)}
     raise OperatorFault("package_missing", f"apt knows none of {', '.join(_META_PACKAGES)}: run apt-get update")
 
 

@@ -43,7 +43,7 @@ down() {
 }
 trap down USR2 TERM
 button=$(sed -n '/Power Button/,/^H:/s/.*\(event[0-9]*\).*/\1/p' /proc/bus/input/devices | head -n 1)
-[ -n "$button" ] && (head -c 1 "/dev/input/$button" >/dev/null && kill -USR2 1) &
+[ -n "$button" ] && (dd if="/dev/input/$button" bs=24 count=1 >/dev/null 2>&1 && kill -USR2 1) &
 while :; do
 	wait
 	sleep 1 &
