@@ -7,8 +7,9 @@ Cures (runtime spec, "libp2p 0.8.1"), each with a test that fails on the stock l
 - a 64 KiB frame in more than 101 reads kills the connection: an own `read_exactly`;
 - silent peers are never dropped: Yamux pings with a deadline.
 
-Found beside these: two writers on one stream interleave their frames (a turn for each), and a read that is
-cancelled while it announces window loses its data (the announcement comes before the read).
+Found beside these: two writers on one stream interleave their frames (a turn for each); a read that is
+cancelled while it announces window loses its data (the announcement comes before the read); a lost
+connection reads as an end (it is a reset).
 """
 
 import logging
@@ -19,7 +20,7 @@ import trio
 from libp2p.abc import ISecureConn
 from libp2p.io.abc import Reader
 from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError
-from libp2p.stream_muxer.exceptions import MuxedStreamReset
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamReset
 from libp2p.stream_muxer.yamux import yamux
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,13 @@ class HardYamuxStream(yamux.YamuxStream):
     async def read(self, n: int | None = -1) -> bytes:
         # Before the data is taken, so that a cancelled read has lost nothing.
         await self._announce_window()
-        return await super().read(n)
+        try:
+            return await super().read(n)
+        except MuxedStreamEOF:
+            # Stock calls a lost connection an end; it is one only when the peer said so.
+            if self.recv_closed and not self.reset_received:
+                raise
+            raise MuxedStreamReset("the connection is gone") from None
 
     async def _auto_tune_and_send_window_update(self, *, bytes_read: int = 0) -> None:
         """Stock grows the window to 16 MiB for a reader that sleeps; here reads are only counted."""
@@ -158,11 +165,6 @@ class HardYamux(yamux.Yamux):
         for stream in self.streams.values():
             stream.reset_received = True
         await super().close(error_code)
-
-    async def read_stream(self, stream_id: int, n: int = -1) -> bytes:
-        if self.event_shutting_down.is_set() and stream_id in self.streams:
-            raise MuxedStreamReset("the connection is gone")
-        return await super().read_stream(stream_id, n)
 
     async def _measure_rtt_loop(self) -> None:
         """In place of stock's ping each 30 s, which nobody acts on."""

@@ -32,10 +32,7 @@ class PeerStream(Stream):
         try:
             return await self._stream.read(count)
         except StreamEOF:
-            # A lost connection looks like an end to libp2p; the end is real only when the peer said so.
-            if self._muxed.recv_closed and not self._muxed.reset_received:
-                return b""
-            raise PeerFault(*RESET) from None
+            return b""
         except (IOException, OSError) as error:
             raise PeerFault(*RESET) from error
 
