@@ -163,7 +163,7 @@ class Devnet:
                 node: dict[str, Any] = client.get("/node")
         except click.ClickException:
             return empty
-        failing = [check["name"] for check in ready["checks"] if not check["ok"]]
+        failing = [check for check, found in ready["checks"].items() if not found["ok"]]
         return empty._replace(
             blocks=node["block_count"], peers=node["peer_count"], ready=code == 200, waiting_for=", ".join(failing)
         )
