@@ -38,8 +38,9 @@ FLOORS = {
     "vm": 2,
     "roles": 3,
     "api": 4,
-    "node": 5,
-    "xnode_cmd": 6,  # the entry point: `xnode run` starts the node; nobody imports it
+    "service": 5,  # what the API calls, done on the roles
+    "node": 6,
+    "xnode_cmd": 7,  # the entry point: `xnode run` starts the node; nobody imports it
 }
 
 # What core may import, besides itself: nothing that knows a clock, socket, disk, thread, log or randomness.
@@ -65,6 +66,7 @@ LIBRARY_ROOMS = {
 
 # The task supervisor, the HTTP edge and the peer-message edge: only here may an except be broad, each with its reason.
 BROAD_EXCEPT_FILES = {
+    "xnode/api/edge.py",
     "xnode/net/gossip_guard.py",
     "xnode/net/hardening.py",
     "xnode/net/hardening_service.py",
@@ -116,6 +118,10 @@ def room_of(module: str) -> str:
     return Source("", module, ()).room
 
 
+def floor_of(room: str) -> int:
+    return FLOORS.get(room, 0)  # an unknown room is told by the next test
+
+
 def test_every_room_has_a_floor() -> None:
     unknown = [source.path for source in product_sources() if source.room not in FLOORS]
     fail_on(unknown, "every room has a floor in FLOORS of this file")
@@ -126,10 +132,11 @@ def test_imports_go_down_only() -> None:
         f"{source.path}:{line} imports {module}"
         for source in product_sources()
         for module, line in imported_modules(source, module_names())
-        if (room := room_of(module)) != source.room and FLOORS[room] >= FLOORS[source.room] and room != ""
+        if (room := room_of(module)) != source.room and floor_of(room) >= floor_of(source.room) and room != ""
     ]
     fail_on(
-        offenders, "a room imports from lower floors only: core <- store, pow, net, vm <- roles <- api <- node <- cmd"
+        offenders,
+        "a room imports from lower floors only: core <- store, pow, net, vm <- roles <- api <- service <- node <- cmd",
     )
 
 
