@@ -71,23 +71,23 @@ class Visitor:
 
     def wrong_key(self) -> str:
         """Tries a fresh key that the lease does not name; returns how the machine refused it."""
-        identity, _ = LeaseKeys(self._consumer.data_dir).make()
+        keys = LeaseKeys(self._consumer.data_dir)
+        identity, _ = keys.make()
         try:
             return refusal(self.login._replace(identity=identity), "Permission denied")
         finally:
-            identity.unlink()
-            identity.with_name(identity.name + ".pub").unlink()
+            keys.discard(identity)
 
     def wrong_host(self) -> str:
         """Expects another host key than the published one; returns how OpenSSH refused the machine."""
         keys = LeaseKeys(self._consumer.data_dir)
         identity, stranger = keys.make()
+        known = keys.known_hosts("stranger", self.login.alias, stranger)
         try:
-            known = keys.known_hosts(identity.name, self.login.alias, stranger)
             return refusal(self.login._replace(known_hosts=known), "Host key verification failed")
         finally:
-            for path in keys.folder.glob(f"{identity.name[:12]}*"):
-                path.unlink()
+            keys.discard(identity)
+            known.unlink()
 
 
 def refusal(login: Login, words: str) -> str:

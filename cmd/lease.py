@@ -1,12 +1,11 @@
 """`xnode lease`: ask for machines, look at them, take a request back."""
 
 import time
-from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from xnode_cmd.client import LIST_LIMIT
+from xnode_cmd.client import LIST_LIMIT, ApiRefusal
 from xnode_cmd.lease_keys import LeaseKeys, read_public_key
 from xnode_cmd.leases import find_lease
 from xnode_cmd.node_access import NodeAccess, with_node
@@ -15,6 +14,7 @@ from xnode_cmd.wallet import own_address
 
 TIMEOUT_DEFAULT_S: Final = 120
 TIMEOUT_MAX_S: Final = 600
+REFUSED_FOR_GOOD: Final = range(400, 500)  # then there is no lease, and its key opens nothing
 STATES: Final = ("created", "accepted", "settled", "cancelled", "unfulfilled")
 
 
@@ -56,14 +56,16 @@ def request(node: NodeAccess, key: str | None, timeout: int, as_json: bool, **op
     """Lease a machine and wait until it answers on SSH."""
     from xnode_cmd.lease_progress import request_with_progress
 
+    node.api_url()  # before a key is made for nothing
     keys = LeaseKeys(node.data_dir)
-    fresh: Path | None = None
-    if key is None:
-        fresh, access_key = keys.make()
-    else:
-        access_key = read_public_key(key)
+    fresh, access_key = keys.make() if key is None else (None, read_public_key(key))
     body = form(options, access_key.hex()) | {"timeout": timeout}
-    lease_hash = request_with_progress(node, body, timeout)
+    try:
+        lease_hash = request_with_progress(node, body, timeout)
+    except ApiRefusal as refusal:
+        if fresh and refusal.status in REFUSED_FOR_GOOD:
+            keys.discard(fresh)
+        raise
     path = keys.assign(fresh, lease_hash) if fresh else None
     if as_json:
         print_json({"lease_hash": lease_hash, "key_file": str(path) if path else None})

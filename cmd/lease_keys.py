@@ -40,6 +40,11 @@ class LeaseKeys:
         _public(path).rename(_public(named))
         return path.rename(named)
 
+    def discard(self, path: Path) -> None:
+        """Removes a key that opens nothing."""
+        path.unlink()
+        _public(path).unlink()
+
     def find(self, lease_hash: str, key: PublicKey) -> Path | None:
         """The private key of a lease, also where the process that asked for it died before naming it."""
         named = self.folder / short(lease_hash)

@@ -50,7 +50,7 @@ class Timeline:
         click.echo(f"   {text}")
 
     def progress(self, text: str) -> None:
-        """A line that the next one overwrites, on a terminal; anywhere else one line in 10 s, so that logs stay short."""
+        """A line that the next one overwrites, on a terminal; elsewhere one line in 10 s: logs stay short."""
         if sys.stdout.isatty():
             click.echo(f"\r   {text:<76}", nl=False)
             self._in_place = True
