@@ -144,3 +144,14 @@ def test_checks_run_cheap_before_dear() -> None:
         refused(ledger, force_of(ledger, lease, **faults), outcome, now=FIRST)
         del faults[name]
     accepted(ledger, force_of(ledger, lease), now=FIRST)
+
+
+def test_before_the_accept_has_come_it_is_refused_and_good_afterwards() -> None:
+    """The accept is on another chain, so a node may see them in this order; sync offers the refused one again."""
+    ledger, lease = started()
+    late = new_ledger()
+    accepted(late, ledger.blocks[lease])
+    block = force_of(ledger, lease)
+    refused(late, block, Outcome.WRONG_STATE, now=FIRST)
+    accepted(late, ledger.blocks[ledger.leases[lease].accept_hash], now=None)
+    accepted(late, block, now=FIRST)

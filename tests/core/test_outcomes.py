@@ -1,0 +1,51 @@
+"""Every outcome is reached by a test of the rules, and is explained in docs/refusals.md."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from xnode.core.ledger import Outcome
+from xnode.roles.topics import PROVABLY_BAD
+
+HERE = Path(__file__).parent
+PAGE = (HERE.parents[1] / "docs" / "refusals.md").read_text(encoding="utf-8")
+NOT_OF_THE_RULES = {Outcome.PROGRESS, Outcome.BAD_FORMAT}  # what `accepted` asserts; what decoding refuses
+
+
+def outcomes_asserted_in(path: Path) -> set[Outcome]:
+    """The members named in calls of `refused(ledger, block, Outcome.X)`, which fails unless X comes out."""
+    calls = [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "refused"
+    ]
+    named = [argument for call in calls for argument in call.args if isinstance(argument, ast.Attribute)]
+    return {Outcome[item.attr] for item in named if isinstance(item.value, ast.Name) and item.value.id == "Outcome"}
+
+
+def rows() -> dict[str, list[str]]:
+    lines = [line.strip("|").split("|") for line in PAGE.splitlines() if line.startswith("| `")]
+    return {name.strip(" `"): [cell.strip() for cell in cells] for name, *cells in lines}
+
+
+def test_every_refusal_of_the_rules_is_reached_by_a_test() -> None:
+    reached = set().union(*map(outcomes_asserted_in, sorted(HERE.glob("test_rules_*.py"))))
+    assert reached == set(Outcome) - NOT_OF_THE_RULES
+
+
+def test_words_are_stable_snake_case_names() -> None:
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", item.value) and item.value == item.name.lower() for item in Outcome)
+
+
+def test_the_page_has_every_outcome_in_order() -> None:
+    assert list(rows()) == [item.value for item in Outcome]
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_the_page_says_what_it_means_what_to_do_and_what_it_costs(outcome: Outcome) -> None:
+    meaning, advice, score = rows()[outcome.value]
+    assert meaning
+    assert advice
+    assert score == ("loses score" if outcome in PROVABLY_BAD else "keeps its score")
