@@ -78,26 +78,26 @@ def _set_up_logging() -> None:
 
 
 async def _main(data_dir: DataDir, config: Config) -> None:
+    async with trio.open_nursery() as nursery:
+        life = trio.CancelScope()
+        await nursery.start(_obey_signals, life)
+        with life:
+            await _run(data_dir, config)
+        nursery.cancel_scope.cancel()
+
+
+async def _obey_signals(life: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """The first signal ends the node in order, the second at once."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_run, data_dir, config, nursery.cancel_scope, name="node")
-            async for number in signals:
-                if nursery.cancel_scope.cancel_called:
-                    os._exit(128 + number)
-                log.info("stopping")
-                nursery.cancel_scope.cancel()
-                nursery.start_soon(_end_on_second_signal, signals)
-                break
-
-
-async def _end_on_second_signal(signals: "AsyncIterator[int]") -> None:
-    """A cancelled task can still be waited for: a second signal does not wait."""
-    with trio.CancelScope(shield=True):
+        task_status.started()
         async for number in signals:
-            os._exit(128 + number)
+            if life.cancel_called:
+                os._exit(128 + number)
+            log.info("stopping; once more to stop at once")
+            life.cancel()
 
 
-async def _run(data_dir: DataDir, config: Config, whole: trio.CancelScope) -> None:
+async def _run(data_dir: DataDir, config: Config) -> None:
     try:
         async with _node(data_dir, config) as (service, roles, bound):
             _write_run_file(data_dir, service, roles, bound)
@@ -107,7 +107,6 @@ async def _run(data_dir: DataDir, config: Config, whole: trio.CancelScope) -> No
                 nursery.start_soon(_keep_published, service, roles, name="publish")
     finally:
         data_dir.run.unlink(missing_ok=True)
-        whole.cancel()
 
 
 async def _keep_published(service: NodeService, roles: Roles) -> None:

@@ -12,6 +12,7 @@ from xnode.core.faults import CallerFault, Fault, NotFound, PeerFault, Unavailab
 from xnode.core.genesis import Genesis
 from xnode.core.keys import is_valid_point
 from xnode.core.lease import LeaseRecord, LeaseState
+from xnode.core.ledger import Effects
 from xnode.core.market import (
     WINDOW_AFTER_FIRST,
     WINDOW_IN_ALL,
@@ -39,6 +40,13 @@ SWEEP_LEASES_MAX: Final = 100
 DEADLINES: Final = "lease-deadline"  # note space: lease hash -> ns until which it is waited for
 KEYS: Final = "idempotency"  # note space: Idempotency-Key -> lease hash
 KEY_CHARACTERS_MAX: Final = 128
+
+
+ENDS: Final = {
+    LeaseState.SETTLED: "its time is over; the machine is gone",
+    LeaseState.CANCELLED: "the money is back",
+    LeaseState.UNFULFILLED: "the provider never settled; the money is back",
+}
 
 
 class Failed(NamedTuple):
@@ -97,7 +105,12 @@ class Consumer:
         if lease.state is not LeaseState.CREATED:
             raise WrongState(f"lease_{lease.state}", f"the lease is {lease.state}; only a created one can be cancelled")
         await self._author.append(Draft(Asset.XUSD, lease.cost, LeaseCancel(lease_hash)))
-        self._log.record(lease_hash, "cancelled", "the money is back")
+
+    def note_end(self, effects: Effects) -> None:
+        """Logs how a lease of ours ended, whoever ended it; a watcher of the replica."""
+        lease = effects.lease
+        if lease is not None and lease.consumer == self._author.address and lease.is_final:
+            self._log.record(lease.lease_hash, str(lease.state), ENDS[lease.state])
 
     async def sweep(self) -> None:
         """Cancels leases of ours that nobody accepted in time, such as those of an earlier run; runs with the node."""

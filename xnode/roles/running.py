@@ -100,6 +100,7 @@ class Roles:
         self.offering: Offering | None = None
         if settings.hosting is not None:
             self.provider, self.offering = self._hosting(settings.hosting)
+        self.replica.watch(self.consumer.note_end)
         rpc.register(PROGRESS_METHOD, self._serve_progress)
         topics.wire(outside.handshake.knows, self.replica, self.board, self.contacts)
         self.add_peer = network.add_peer
