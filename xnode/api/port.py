@@ -30,6 +30,7 @@ class ProviderView(NamedTuple):
     certificate_hash: Hash
     accelerator: str
     last_seen: int
+    score: int | None = None  # of its performance certificate, where it has one
 
 
 class MachineView(NamedTuple):

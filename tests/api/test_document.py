@@ -1,0 +1,270 @@
+"""Every endpoint and every listed error of the user's document, over real HTTP."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.ledger import NOW, public_key_of
+from tests.support.node_port import Running, running_api
+from xnode.core.attestations import attestation_message
+from xnode.core.faults import CallerFault, Unavailable
+from xnode.core.keys import verify
+from xnode.core.lease import LeaseState
+from xnode.core.values import NS
+
+LEASE_FIELDS = {
+    "lease_hash": str,
+    "consumer": str,
+    "provider": str,
+    "vcpus": int,
+    "memory_mb": int,
+    "disk_gb": int,
+    "duration": int,
+    "access_pub_key": str,
+    "cost": int,
+    "stake": int,
+    "start_time": int,
+    "certificate_hash": str,
+    "settled": bool,
+}
+PROVIDER_FIELDS = {
+    "address": str,
+    "vcpus": int,
+    "memory_mb": int,
+    "disk_gb": int,
+    "active_leases": int,
+    "available_vcpus": int,
+    "available_memory_mb": int,
+    "available_disk_gb": int,
+}
+FORM = {
+    "vcpus": 1,
+    "memory_mb": 1024,
+    "disk_gb": 1,
+    "duration": 120,
+    "access_pub_key": public_key_of("alice-access").hex(),
+}
+UNKNOWN = "ab" * 32
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running_api(tmp_path_factory.mktemp("node")) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _without_faults(running: Running) -> Iterator[None]:
+    yield
+    running.node.faults.clear()
+
+
+def has_error(answer: object, status: int, code: str) -> bool:
+    """The one error shape, with this status and code."""
+    body = answer.json()  # type: ignore[attr-defined]
+    shape = set(body) <= {"error", "code", "retryable"} and len(body["error"]) > 10
+    return shape and (answer.status_code, body["code"]) == (status, code)  # type: ignore[attr-defined]
+
+
+def test_all_leases(running: Running) -> None:
+    leases = running.http.get("/leases").json()
+    assert {item["lease_hash"] for item in leases} >= {item.hex() for item in running.node.leases.values()}
+    for lease in leases:
+        assert {name: type(lease[name]) for name in LEASE_FIELDS} == LEASE_FIELDS
+        assert set(lease) == {*LEASE_FIELDS, "state"}
+        assert lease["settled"] is (lease["state"] == "settled")
+
+
+def test_a_lease(running: Running) -> None:
+    lease_hash = running.node.leases[LeaseState.SETTLED].hex()
+    lease = running.http.get(f"/leases/{lease_hash}").json()
+    assert lease["lease_hash"] == lease_hash
+    assert (lease["vcpus"], lease["memory_mb"], lease["disk_gb"]) == (4, 8192, 100)
+    assert (lease["cost"], lease["stake"], lease["duration"]) == (7, 1, 86400)
+    assert (lease["start_time"], lease["settled"]) == (NOW, True)
+
+
+def test_a_lease_that_is_not_accepted_has_not_started(running: Running) -> None:
+    lease = running.http.get(f"/leases/{running.node.leases[LeaseState.CREATED].hex()}").json()
+    assert (lease["start_time"], lease["settled"], lease["state"]) == (0, False, "created")
+
+
+@pytest.mark.parametrize("name", [UNKNOWN, "a5b6c7d8...", "zz", "AB" * 32])
+def test_a_lease_not_found(running: Running, name: str) -> None:
+    assert has_error(running.http.get(f"/leases/{name}"), 404, "lease_unknown")
+
+
+def test_a_hash_in_upper_case_is_the_same_hash(running: Running) -> None:
+    name = running.node.leases[LeaseState.SETTLED].hex()
+    assert running.http.get(f"/leases/{name.upper()}").json()["lease_hash"] == name
+
+
+def test_providers(running: Running) -> None:
+    providers = running.http.get("/providers").json()
+    assert len(providers) == 3
+    for provider in providers:
+        assert {name: type(provider[name]) for name in PROVIDER_FIELDS} == PROVIDER_FIELDS
+    bob = next(item for item in providers if item["address"] == running.node.bob.address.hex())
+    assert (bob["vcpus"], bob["available_vcpus"], bob["active_leases"]) == (32, 20, 3)
+    assert (bob["settled_leases"], bob["unfulfilled_leases"]) == (1, 1)
+
+
+def test_request_a_lease(running: Running) -> None:
+    answer = running.http.post("/lease/request", json=FORM)
+    assert answer.status_code == 200
+    assert set(answer.json()) == {"lease_hash"}
+    lease = running.http.get(f"/leases/{answer.json()['lease_hash']}").json()
+    assert {name: lease[name] for name in FORM} == FORM
+    assert lease["state"] == "accepted"
+
+
+@pytest.mark.parametrize("name", FORM)
+def test_request_with_a_missing_field(running: Running, name: str) -> None:
+    body = {key: value for key, value in FORM.items() if key != name}
+    answer = running.http.post("/lease/request", json=body)
+    assert has_error(answer, 400, "missing_field")
+    assert name in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"vcpus": 0, "memory_mb": 0, "disk_gb": 0}, "bad_resources"),
+        ({"vcpus": -1}, "bad_field"),
+        ({"vcpus": 4097}, "bad_field"),
+        ({"vcpus": True}, "bad_field"),
+        ({"vcpus": 1.0}, "bad_field"),
+        ({"vcpus": "1"}, "bad_field"),
+        ({"vcpus": None}, "bad_field"),
+        ({"duration": 59}, "bad_duration"),
+        ({"duration": 31_536_001}, "bad_duration"),
+        ({"access_pub_key": "a1b2c3d4e5f6..."}, "bad_hex"),
+        ({"access_pub_key": "00" * 32}, "bad_key"),
+        ({"access_pub_key": 5}, "bad_hex"),
+        ({"timeout": 601}, "bad_field"),
+        ({"provider": "bob"}, "bad_hex"),
+        ({"colour": "red"}, "unknown_field"),
+    ],
+)
+def test_a_bad_request(running: Running, changes: dict[str, object], code: str) -> None:
+    assert has_error(running.http.post("/lease/request", json=FORM | changes), 400, code)
+
+
+@pytest.mark.parametrize("code", ["insufficient_balance", "no_providers"])
+def test_short_of_money_or_of_providers(running: Running, code: str) -> None:
+    running.node.faults["request_lease"] = CallerFault(code, "this says what is short and what to do")
+    assert has_error(running.http.post("/lease/request", json=FORM), 400, code)
+
+
+def test_a_fault_in_a_nursery_is_still_that_fault(running: Running) -> None:
+    fault = CallerFault("no_providers", "nobody offers; this says why")
+    running.node.faults["request_lease"] = ExceptionGroup("nursery", [ExceptionGroup("nursery", [fault])])
+    assert has_error(running.http.post("/lease/request", json=FORM), 400, "no_providers")
+
+
+def test_the_same_idempotency_key_gives_the_same_lease(running: Running) -> None:
+    headers = {"Idempotency-Key": "once"}
+    first, second = (running.http.post("/lease/request", json=FORM, headers=headers).json() for _ in range(2))
+    other = running.http.post("/lease/request", json=FORM).json()
+    assert first == second != other
+
+
+def test_the_form_reaches_the_node(running: Running) -> None:
+    body = FORM | {"timeout": 5, "provider": "cd" * 32, "policy": "cheapest", "max_cost": 9, "image": "tiny"}
+    assert running.http.post("/lease/quote", json=body).json() == {
+        "cost": 7,
+        "stake": 1,
+        "offers": [{"provider": running.node.bob.address.hex(), "cost": 7}],
+    }
+    name, (form,) = running.node.heard[-1]
+    assert name == "quote"
+    assert (form.timeout, form.provider, form.max_cost, form.image) == (5.0, bytes.fromhex("cd" * 32), 9, "tiny")
+
+
+def test_attestation(running: Running) -> None:
+    lease_hash = running.node.leases[LeaseState.ACCEPTED]
+    answer = running.http.post("/attestation/request", json={"lease_hash": lease_hash.hex()}).json()
+    assert set(answer) == {"public_key", "timestamp", "signature"}
+    assert type(answer["timestamp"]) is int
+    message = attestation_message(lease_hash, answer["timestamp"])
+    assert verify(bytes.fromhex(answer["public_key"]), message, bytes.fromhex(answer["signature"]))
+
+
+@pytest.mark.parametrize("value", ["a5b6c7d8...", "", 7, None, "zz" * 32])
+def test_attestation_of_an_invalid_hash(running: Running, value: object) -> None:
+    assert has_error(running.http.post("/attestation/request", json={"lease_hash": value}), 400, "bad_hex")
+
+
+def test_attestation_without_a_hash(running: Running) -> None:
+    assert has_error(running.http.post("/attestation/request", json={}), 400, "missing_field")
+
+
+def test_attestation_of_an_unknown_lease(running: Running) -> None:
+    assert has_error(running.http.post("/attestation/request", json={"lease_hash": UNKNOWN}), 404, "lease_unknown")
+
+
+def test_attestation_without_a_timekeeper(running: Running) -> None:
+    running.node.faults["attest"] = Unavailable("no_timekeeper", "no timekeeper answers; ask again", retryable=True)
+    body = {"lease_hash": running.node.leases[LeaseState.ACCEPTED].hex()}
+    answer = running.http.post("/attestation/request", json=body)
+    assert has_error(answer, 503, "no_timekeeper")
+    assert answer.json()["retryable"] is True
+
+
+def test_vms(running: Running) -> None:
+    machines = running.http.get("/vms").json()
+    running_one = next(item for item in machines if item["status"] == "running")
+    assert running_one["lease_hash"] == running.node.leases[LeaseState.ACCEPTED].hex()
+    assert running_one["resources"] == {"vcpus": 1, "memory_mb": 1024, "disk_gb": 5}
+    assert running_one["created_at"] == NOW
+    additions = {"ssh_port", "host_key", "driver", "image", "state_since"}
+    assert set(running_one) == {"lease_hash", "status", "resources", "created_at"} | additions
+
+
+def test_a_vm(running: Running) -> None:
+    name = running.node.leases[LeaseState.ACCEPTED].hex()
+    assert running.http.get(f"/vms/{name}").json()["lease_hash"] == name
+
+
+@pytest.mark.parametrize("name", [UNKNOWN, "6226fb52501a"])
+def test_a_vm_not_found(running: Running, name: str) -> None:
+    assert has_error(running.http.get(f"/vms/{name}"), 404, "vm_unknown")
+    assert has_error(running.http.post(f"/vms/{name}/exec", json={"command": "true"}), 404, "vm_unknown")
+
+
+def test_exec(running: Running) -> None:
+    url = f"/vms/{running.node.leases[LeaseState.ACCEPTED].hex()}/exec"
+    answer = running.http.post(url, json={"command": "uname -a"})
+    expected = {"exit_code": 3, "stdout": "uname -a", "stderr": "\N{REPLACEMENT CHARACTER}"}
+    assert answer.json() == expected | {"duration_ms": 12, "truncated": False}
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({}, "missing_field"),
+        ({"command": ""}, "bad_field"),
+        ({"command": 5}, "bad_field"),
+        ({"command": "true", "timeout": 601}, "bad_field"),
+        ({"command": "half \ud800"}, "bad_field"),
+    ],
+)
+def test_exec_with_a_bad_command(running: Running, body: dict[str, object], code: str) -> None:
+    url = f"/vms/{running.node.leases[LeaseState.ACCEPTED].hex()}/exec"
+    answer = running.http.post(url, content=json.dumps(body), headers={"Content-Type": "application/json"})
+    assert has_error(answer, 400, code)
+
+
+def test_exec_in_a_stopped_machine(running: Running) -> None:
+    url = f"/vms/{running.node.leases[LeaseState.SETTLED].hex()}/exec"
+    assert has_error(running.http.post(url, json={"command": "true"}), 409, "vm_not_running")
+
+
+def test_cancel(running: Running) -> None:
+    lease_hash = running.node.open_lease(NS)
+    url = f"/leases/{lease_hash.hex()}/cancel"
+    headers = {"Content-Type": "application/json"}
+    assert running.http.post(url, headers=headers).json() == {"lease_hash": lease_hash.hex(), "state": "cancelled"}
+    assert has_error(running.http.post(url, headers=headers), 409, "lease_accepted")
+    assert has_error(running.http.post(f"/leases/{UNKNOWN}/cancel", json={}), 404, "lease_unknown")

@@ -1,0 +1,81 @@
+"""Blocks: one, the latest, and submitting a signed one."""
+
+from typing import Final
+
+from xnode.api.calls import Api, Asked, Call
+from xnode.api.parse import LIMIT, path_hash
+from xnode.api.render import BLOCK, block_json
+from xnode.api.schema import HEX32, OBJECT, listing, record, word
+from xnode.core.blocks import block_from_json, block_hash
+from xnode.core.faults import CallerFault, NotFound, Unavailable
+from xnode.core.ledger import GAPS, Outcome
+
+RULES: Final = {
+    Outcome.FORK: "another block stands at its place in the chain; build on the account's frontier",
+    Outcome.GAP_PREVIOUS: "the block before it is not here yet; send that one first, or ask again soon",
+    Outcome.GAP_SOURCE: "the block that it refers to is not here yet; send that one first, or ask again soon",
+    Outcome.BAD_WORK: "its work is too little for its root; search for more",
+    Outcome.BAD_SIGNATURE: "it is not signed by its account; sign its hash with the account's key",
+    Outcome.BAD_TIMESTAMP: "its timestamp is too far from now; sign it anew",
+    Outcome.BAD_ASSET: "this type of block is not for this asset",
+    Outcome.BAD_BALANCE: "its balance does not follow from the one before it",
+    Outcome.BAD_AMOUNT: "its amount is zero, or not what the price formula gives",
+    Outcome.BAD_DESTINATION: "its destination is its own account, or one that can't sign",
+    Outcome.BAD_RESOURCES: "it asks for no resources, or for more than the limit",
+    Outcome.BAD_DURATION: "its duration is outside the network's range",
+    Outcome.BAD_MULTIPLIER: "its multiplier is outside 500 to 10000",
+    Outcome.BAD_KEY: "its SSH key is no point of the curve",
+    Outcome.BAD_ATTESTATIONS: "too few of its attestations are valid, or they are too far from now",
+    Outcome.BAD_TIME: "the attested time is too early or too late for this step",
+    Outcome.INSUFFICIENT: "it spends more than the account has",
+    Outcome.NOT_YOURS: "its account is not the one that may do this",
+    Outcome.WRONG_STATE: "the lease's state forbids it",
+    Outcome.NO_SOURCE: "what it refers to is not open for it",
+    Outcome.FAUCET_OFF: "this network has no faucet",
+    Outcome.FAUCET_WAIT: "the account has claimed within the interval; wait",
+    Outcome.OVERFLOW: "an amount leaves 64 bits",
+}
+GOOD: Final = (Outcome.PROGRESS, Outcome.OLD)
+
+
+async def get_block(api: Api, asked: Asked) -> dict[str, object]:
+    """One block with its place and status."""
+    wanted = path_hash(asked.request, "block")
+    with api.port.snapshot() as view:
+        stored = view.block(wanted)
+        if stored is None:
+            raise NotFound("block_unknown", f"block not found: this node's ledger has no block {wanted.hex()}")
+        return block_json(view, stored)
+
+
+async def list_recent(api: Api, asked: Asked) -> list[dict[str, object]]:
+    """The last arrivals, newest first."""
+    with api.port.snapshot() as view:
+        return [block_json(view, stored) for stored in view.recent_blocks(asked.query["limit"])]
+
+
+async def submit_block(api: Api, asked: Asked) -> dict[str, object]:
+    """Offers a signed block to the ledger and to the network."""
+    block = block_from_json(asked.body)
+    outcome = await api.bridge.call(api.port.submit_block, block)
+    if outcome in GAPS:
+        raise Unavailable(str(outcome), f"the block waits: {RULES[outcome]}", retryable=True)
+    if outcome not in GOOD:
+        raise CallerFault(str(outcome), f"the block is refused: {RULES[outcome]}")
+    return {"hash": block_hash(api.port.genesis.network_key, block).hex(), "outcome": str(outcome)}
+
+
+CALLS: Final = (
+    Call("GET", "/blocks/recent", "The last blocks", list_recent, listing(BLOCK), (400,), (LIMIT,), price=2),
+    Call("GET", "/blocks/{hash}", "One block by its hash", get_block, BLOCK, (404,)),
+    Call(
+        "POST",
+        "/blocks",
+        "Submit a signed block, in the JSON form that GET gives as `block`",
+        submit_block,
+        record(hash=HEX32, outcome=word(*GOOD)),
+        (400, 503),
+        body=OBJECT,
+        price=5,
+    ),
+)

@@ -1,0 +1,84 @@
+"""Server-sent events of one lease: its steps as this node sees them, then its end, then nothing more."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from xnode.api.calls import Api
+from xnode.core.faults import Unavailable
+from xnode.core.values import Hash
+
+POLL_SECONDS: Final = 0.25
+PING_SECONDS: Final = 15.0
+LINGER_POLLS: Final = 4  # after the lease's end, for the machine's last steps
+
+Step = tuple[int, str, str]
+
+
+def follow(api: Api, lease_hash: Hash, request: Request) -> Response:
+    """The stream; raises Unavailable when too many are open. `Last-Event-ID` goes on behind that event."""
+    if request.method == "HEAD":
+        return Response(media_type="text/event-stream")
+    if api.followers >= api.settings.followers_max:
+        raise Unavailable("too_many_followers", "too many event streams are open; ask again soon", retryable=True)
+    given = request.headers.get("last-event-id", "")
+    seen = int(given) if given.isdecimal() and len(given) <= 20 else 0
+    return _Stream(api, _steps(api, lease_hash, seen))
+
+
+class _Stream(StreamingResponse):
+    """Counted as long as it is open, however it ends."""
+
+    def __init__(self, api: Api, steps: AsyncIterator[str]) -> None:
+        super().__init__(steps, media_type="text/event-stream")
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._api.followers += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._api.followers -= 1
+
+
+async def _steps(api: Api, lease_hash: Hash, seen: int) -> AsyncIterator[str]:
+    last: Step = (seen, "", "")
+    idle_polls, told_at = 0, time.monotonic()
+    while not api.stopping.is_set():
+        end = _end(api, lease_hash)  # read before the steps, so that none before it is missed
+        fresh = _after(api.port.lease_events(lease_hash), last)
+        for step in fresh:
+            yield _event(step[0], step[1], {"time": step[0], "step": step[1], "detail": step[2]})
+            last = step
+        idle_polls = 0 if fresh else idle_polls + 1
+        if end and idle_polls >= LINGER_POLLS:
+            yield _event(last[0], "end", {"state": end, "detail": last[2]})
+            return
+        if fresh or time.monotonic() - told_at > PING_SECONDS:
+            told_at = time.monotonic()
+            yield ": still here\n\n"
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _end(api: Api, lease_hash: Hash) -> str:
+    """The final state of the lease, or nothing while it lives."""
+    with api.port.snapshot() as view:
+        lease = view.lease(lease_hash)
+    return str(lease.state) if lease is not None and lease.is_final else ""
+
+
+def _after(steps: tuple[Step, ...], last: Step) -> tuple[Step, ...]:
+    """The steps behind `last`; the log may have dropped it, and two steps may have one time."""
+    if last in steps:
+        return steps[steps.index(last) + 1 :]
+    return tuple(step for step in steps if step[0] > last[0])
+
+
+def _event(number: int, name: str, data: dict[str, object]) -> str:
+    return f"id: {number}\nevent: {name}\ndata: {json.dumps(data)}\n\n"

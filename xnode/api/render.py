@@ -1,0 +1,199 @@
+"""From the node's values to JSON, and the shape of each: the user's document's fields first, the additions after."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
+
+from starlette.responses import JSONResponse
+
+from xnode.api.port import MachineView, PeerView, ProviderView
+from xnode.api.schema import (
+    AMOUNTS,
+    BOOLEAN,
+    HEX32,
+    INTEGER,
+    MAYBE_INTEGER,
+    OBJECT,
+    TEXT,
+    listing,
+    record,
+    word,
+)
+from xnode.core.blocks import block_to_json
+from xnode.core.lease import LeaseRecord, LeaseState
+from xnode.core.ledger import AccountRecord, LedgerView, Pending
+from xnode.core.machine import MachineStatus
+from xnode.core.values import Asset
+from xnode.roles.confirmation import is_confirmed
+from xnode.store.records import Frontier, ProviderRecord, StoredBlock
+
+T = TypeVar("T")
+
+LEASE: Final = record(
+    lease_hash=HEX32,
+    consumer=HEX32,
+    provider=HEX32,
+    vcpus=INTEGER,
+    memory_mb=INTEGER,
+    disk_gb=INTEGER,
+    duration=INTEGER,
+    access_pub_key=HEX32,
+    cost=INTEGER,
+    stake=INTEGER,
+    start_time=INTEGER,
+    certificate_hash=HEX32,
+    settled=BOOLEAN,
+    state=word(*LeaseState),
+)
+PROVIDER: Final = record(
+    address=HEX32,
+    vcpus=INTEGER,
+    memory_mb=INTEGER,
+    disk_gb=INTEGER,
+    active_leases=INTEGER,
+    available_vcpus=INTEGER,
+    available_memory_mb=INTEGER,
+    available_disk_gb=INTEGER,
+    multiplier_milli=INTEGER,
+    certificate_hash=HEX32,
+    score=MAYBE_INTEGER,
+    settled_leases=INTEGER,
+    unfulfilled_leases=INTEGER,
+    last_seen=INTEGER,
+)
+MACHINE: Final = record(
+    lease_hash=HEX32,
+    status=word(*MachineStatus),
+    resources=record(vcpus=INTEGER, memory_mb=INTEGER, disk_gb=INTEGER),
+    created_at=INTEGER,
+    ssh_port=INTEGER,
+    host_key=HEX32,
+    driver=TEXT,
+    image=TEXT,
+    state_since=INTEGER,
+)
+PEER: Final = record(id=TEXT, address=TEXT, version=TEXT, connected_at=INTEGER)
+BLOCK: Final = record(hash=HEX32, height=INTEGER, status=word("pending", "confirmed", "rejected"), block=OBJECT)
+ACCOUNT: Final = record(
+    address=HEX32, balances=AMOUNTS, representative=HEX32, height=INTEGER, final_height=INTEGER, frontier=HEX32
+)
+PENDING: Final = record(source=HEX32, sender=HEX32, destination=HEX32, asset=word("XUSD", "XE"), amount=INTEGER)
+FRONTIER: Final = record(account=HEX32, frontier=HEX32, height=INTEGER)
+
+
+def lease_json(lease: LeaseRecord) -> dict[str, object]:
+    """Of shape LEASE; `start_time` is 0 until it is accepted."""
+    return {
+        "lease_hash": lease.lease_hash.hex(),
+        "consumer": lease.consumer.hex(),
+        "provider": lease.provider.hex(),
+        **lease.resources._asdict(),
+        "duration": lease.duration,
+        "access_pub_key": lease.access_pub_key.hex(),
+        "cost": lease.cost,
+        "stake": lease.stake,
+        "start_time": lease.start_time,
+        "certificate_hash": lease.certificate_hash.hex(),
+        "settled": lease.state is LeaseState.SETTLED,
+        "state": str(lease.state),
+    }
+
+
+def provider_json(provider: ProviderView, history: ProviderRecord) -> dict[str, object]:
+    """Of shape PROVIDER; `score` is null without a performance certificate."""
+    return {
+        "address": provider.address.hex(),
+        **provider.capacity._asdict(),
+        "active_leases": provider.active_leases,
+        **{f"available_{name}": value for name, value in provider.available._asdict().items()},
+        "multiplier_milli": provider.multiplier_milli,
+        "certificate_hash": provider.certificate_hash.hex(),
+        "score": provider.score,
+        "settled_leases": history.settled,
+        "unfulfilled_leases": history.unfulfilled,
+        "last_seen": provider.last_seen,
+    }
+
+
+def machine_json(machine: MachineView) -> dict[str, object]:
+    """Of shape MACHINE."""
+    return {
+        "lease_hash": machine.lease_hash.hex(),
+        "status": str(machine.status),
+        "resources": machine.resources._asdict(),
+        "created_at": machine.created_at,
+        "ssh_port": machine.ssh_port,
+        "host_key": machine.host_key.hex(),
+        "driver": machine.driver,
+        "image": machine.image,
+        "state_since": machine.state_since,
+    }
+
+
+def peer_json(peer: PeerView) -> dict[str, object]:
+    """Of shape PEER."""
+    return {"id": peer.peer_id, "address": peer.address, "version": peer.version, "connected_at": peer.connected_at}
+
+
+def block_json(view: LedgerView, stored: StoredBlock) -> dict[str, object]:
+    """Of shape BLOCK; `block` may be posted as it is."""
+    status = "confirmed" if is_confirmed(view, stored.block_hash) else "pending"
+    return {
+        "hash": stored.block_hash.hex(),
+        "height": stored.height,
+        "status": status,
+        "block": block_to_json(stored.block),
+    }
+
+
+def balances_json(account: AccountRecord) -> dict[str, int]:
+    """Units held, by asset."""
+    return {asset.name: account.balance(asset) for asset in Asset}
+
+
+def final_height(view: LedgerView, account: AccountRecord) -> int:
+    """The height up to which the account's chain is confirmed."""
+    return account.height if account.height and is_confirmed(view, account.head) else 0
+
+
+def account_json(view: LedgerView, account: AccountRecord) -> dict[str, object]:
+    """Of shape ACCOUNT."""
+    return {
+        "address": account.address.hex(),
+        "balances": balances_json(account),
+        "representative": account.representative.hex(),
+        "height": account.height,
+        "final_height": final_height(view, account),
+        "frontier": account.head.hex(),
+    }
+
+
+def pending_json(pending: Pending) -> dict[str, object]:
+    """Of shape PENDING."""
+    return {
+        "source": pending.source.hex(),
+        "sender": pending.sender.hex(),
+        "destination": pending.destination.hex(),
+        "asset": pending.asset.name,
+        "amount": pending.amount,
+    }
+
+
+def frontier_json(frontier: Frontier) -> dict[str, object]:
+    """Of shape FRONTIER."""
+    return {"account": frontier.address.hex(), "frontier": frontier.head.hex(), "height": frontier.height}
+
+
+def page(
+    items: Sequence[T], limit: int, to_json: Callable[[T], dict[str, Any]], cursor: Callable[[T], str]
+) -> JSONResponse:
+    """A plain array; where there may be more, the header X-Next-Cursor says how to go on."""
+    headers = {"X-Next-Cursor": cursor(items[-1])} if items and len(items) == limit else None
+    return JSONResponse([to_json(item) for item in items], headers=headers)
+
+
+def rendered(items: Iterable[T], to_json: Callable[[T], dict[str, Any]]) -> list[dict[str, Any]]:
+    """A whole list."""
+    return [to_json(item) for item in items]
+
+
+PROVIDERS: Final = listing(PROVIDER)
