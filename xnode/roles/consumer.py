@@ -186,27 +186,33 @@ class Consumer:
         self._waiting.add(lease_hash)
         try:
             self._remember(lease_hash, form, deadline)
-            with trio.move_on_at(deadline):
-                await self._accepted(offer.provider, lease_hash)
-                return lease_hash
-            raise Unavailable("no_acceptance", "it did not accept in time")
-        except BaseException:
-            with trio.CancelScope(shield=True):
-                if await self._taken_back(lease_hash):
-                    raise
-            return lease_hash
+            await self._accepted_by(deadline, offer.provider, lease_hash)
+        except Unavailable:
+            if await self._taken_back(lease_hash):
+                raise
+        except trio.Cancelled:  # the caller has left, and nobody would use the machine
+            await self._taken_back(lease_hash)
+            raise
         finally:
             self._waiting.discard(lease_hash)
+        return lease_hash
 
     async def _taken_back(self, lease_hash: Hash) -> bool:
         """Cancels; False where the acceptance was quicker, and the lease stands."""
         try:
-            await self.cancel(lease_hash)
+            with trio.CancelScope(shield=True):
+                await self.cancel(lease_hash)
         except WrongState:
             return self._own_lease(lease_hash).state is LeaseState.CANCELLED
         except Fault as fault:  # the sweep tries again
             self._log.record(lease_hash, "cancel_failed", str(fault))
         return True
+
+    async def _accepted_by(self, deadline: float, provider: Address, lease_hash: Hash) -> None:
+        with trio.move_on_at(deadline) as scope:
+            await self._accepted(provider, lease_hash)
+        if scope.cancelled_caught:
+            raise Unavailable("no_acceptance", "it did not accept in time")
 
     async def _accepted(self, provider: Address, lease_hash: Hash) -> None:
         """Returns once the ledger has the acceptance; raises Unavailable when the provider says that it failed."""
