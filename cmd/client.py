@@ -1,5 +1,7 @@
 """The node's HTTP API as the command line calls it: JSON in and out, refusals as one sentence."""
 
+import contextlib
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Final
 
@@ -60,6 +62,13 @@ class ApiClient:
         """The status and answer of a GET that may be a refusal in itself, such as /ready."""
         answer = self._send("GET", path)
         return answer.status_code, _json(answer)
+
+    def lines(self, path: str) -> Iterator[str]:
+        """The lines of an endless answer, such as server-sent events, until the node ends it or goes away."""
+        timeout = httpx.Timeout(READ_TIMEOUT_S, read=None)
+        with contextlib.suppress(httpx.HTTPError), self._http.stream("GET", path, timeout=timeout) as answer:
+            if answer.is_success:
+                yield from answer.iter_lines()
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
         answer = self._send(method, path, **options)

@@ -79,7 +79,7 @@ class Story:
             expect(lease["provider"] == self.provider.account, f"{member.name} shows another provider")
             expect(lease["consumer"] == self.consumer.account, f"{member.name} shows another consumer")
         with self.network.client(self.consumer.name) as client:
-            shown = read_host_key(client, self.lease_hash, client.get(f"/leases/{self.lease_hash}").get("host_key"))
+            shown = read_host_key(client, client.get(f"/leases/{self.lease_hash}"))
         expect(shown.hex() == accept["host_key"], "the lease's host key is not that of its accept block")
         amounts = f"{lease['cost']} XUSD in escrow, stake {lease['stake']}"
         self.timeline.report(f"{amounts}, host key {short(shown.hex())}...")
@@ -87,7 +87,7 @@ class Story:
     def _accept_block(self) -> dict[str, Any]:
         with self.network.client(self.consumer.name) as client:
             chain = client.get(f"/accounts/{self.provider.account}/chain")
-        blocks = [item.get("block", item) for item in chain]
+        blocks = [item["block"] for item in chain]
         accepts = [item for item in blocks if item["type"] == "lease_accept" and item["source"] == self.lease_hash]
         expect(len(accepts) == 1, "the provider's chain holds no accept block of the lease")
         return dict(accepts[0])
@@ -147,7 +147,7 @@ class Story:
         for member in self.network.members:
             with self.network.client(member.name) as client:
                 supply = client.get("/supply")
-            expect(supply["holds"] is True, f"{member.name}: {supply}")
+            expect(supply["balanced"] is True, f"{member.name}: {supply}")
             seen.add(str(supply))
         expect(len(seen) == 1, f"the nodes differ: {seen}")
         self.timeline.report(f"the same on all {len(self.network.members)} nodes")

@@ -5,12 +5,11 @@ from typing import Any, Final
 
 import click
 
-from xnode_cmd.client import LIST_LIMIT, ApiRefusal
+from xnode_cmd.client import ApiRefusal
 from xnode_cmd.lease_keys import LeaseKeys, read_public_key
-from xnode_cmd.leases import find_lease
+from xnode_cmd.leases import find_lease, own_leases
 from xnode_cmd.node_access import NodeAccess, with_node
 from xnode_cmd.output import json_option, print_json, print_table, seconds_left, short, show_duration
-from xnode_cmd.wallet import own_address
 
 TIMEOUT_DEFAULT_S: Final = 120
 TIMEOUT_MAX_S: Final = 600
@@ -99,10 +98,10 @@ def quote(node: NodeAccess, key: str | None, as_json: bool, **options: Any) -> N
 def list_(node: NodeAccess, everybody: bool, state: str | None, as_json: bool) -> None:
     """List the leases in which the node's account is consumer or provider."""
     with node.client() as client:
-        found: list[dict[str, Any]] = client.get("/leases", state=state, limit=LIST_LIMIT)
-    if not everybody:
-        own = own_address(node).hex()
-        found = [item for item in found if own in (item["consumer"], item["provider"])]
+        if everybody:
+            found: list[dict[str, Any]] = client.get("/leases", state=state)
+        else:
+            found = own_leases(client, client.get("/node")["address"], state)
     if as_json:
         print_json(found)
         return

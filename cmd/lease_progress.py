@@ -1,5 +1,7 @@
 """Waiting for a lease while telling what happens: the request runs in a thread, the steps are read beside it."""
 
+import contextlib
+import json
 import secrets
 import threading
 import time
@@ -12,10 +14,9 @@ from xnode_cmd.client import ApiClient, ApiRefusal
 from xnode_cmd.node_access import NodeAccess
 from xnode_cmd.output import progress, short
 
-POLL_S: Final = 1.0
+POLL_S: Final = 0.5
 STILL_WAITING_S: Final = 10.0  # how often a line is printed though nothing has changed
 ANSWER_MARGIN_S: Final = 30.0  # beyond the request's own timeout
-RECENT_LEASES: Final = 100
 
 
 class Request:
@@ -47,42 +48,58 @@ def request_with_progress(
     node: NodeAccess, body: dict[str, Any], timeout_s: float, report: Callable[[str], None] = progress
 ) -> str:
     """The hash of the accepted lease; raises click.ClickException with the node's reason."""
-    started = time.monotonic()
+    watch = Watch(node, body["access_pub_key"], report)
     request = Request(node, body, timeout_s)
     report("asking the market")
     with node.client() as client:
-        watch = Watch(client, body["access_pub_key"], started, report)
         while not request.wait(POLL_S):
-            watch.look()
+            watch.look(client)
+    watch.end()
     if request.error is not None:
         raise request.error
     assert request.lease_hash is not None
-    report(f"[{time.monotonic() - started:5.1f} s] the machine answers on SSH")
+    watch.say("the machine answers on SSH")
     return request.lease_hash
 
 
 class Watch:
-    """Prints what the ledger shows of the lease with this access key, each state once."""
+    """Finds the lease with this access key in the ledger, then prints its steps as the node reports them."""
 
-    def __init__(self, client: ApiClient, access_pub_key: str, started: float, report: Callable[[str], None]) -> None:
-        self._client, self._key, self._started = client, access_pub_key, started
-        self._seen: set[str] = set()
-        self._report = report
-        self._printed_at = started
+    def __init__(self, node: NodeAccess, access_pub_key: str, report: Callable[[str], None]) -> None:
+        self._node, self._key, self._report = node, access_pub_key, report
+        self._started = self._printed_at = time.monotonic()
+        self._followed: set[str] = set()
+        self._over = threading.Event()
 
-    def look(self) -> None:
+    def look(self, client: ApiClient) -> None:
         """One look; a refusal (a busy node) is no reason to stop waiting."""
-        try:
-            recent = self._client.get("/leases", state="created", limit=RECENT_LEASES)
-        except ApiRefusal:
-            return
-        for item in recent:
-            if item["access_pub_key"] == self._key and item["lease_hash"] not in self._seen:
-                self._seen.add(item["lease_hash"])
-                self._print(f"lease {short(item['lease_hash'])} for {item['cost']} XUSD at {short(item['provider'])}")
+        with contextlib.suppress(ApiRefusal):
+            for item in client.get("/leases", consumer=client.get("/node")["address"], state="created"):
+                if item["access_pub_key"] == self._key and item["lease_hash"] not in self._followed:
+                    self._follow(item)
         if time.monotonic() - self._printed_at > STILL_WAITING_S:
-            self._print("the machine is booting" if self._seen else "waiting for offers")
+            self.say("still waiting " + ("for the machine" if self._followed else "for offers"))
 
-    def _print(self, text: str) -> None:
+    def _follow(self, item: dict[str, Any]) -> None:
+        self._followed.add(item["lease_hash"])
+        self.say(f"lease {short(item['lease_hash'])}: {item['cost']} XUSD to {short(item['provider'])}")
+        threading.Thread(target=self._print_events, args=(item["lease_hash"],), daemon=True).start()
+
+    def _print_events(self, lease_hash: str) -> None:
+        with self._node.client() as client:
+            for line in client.lines(f"/leases/{lease_hash}/events"):
+                if self._over.is_set():
+                    return
+                name, _, data = line.partition(": ")
+                if name == "data":
+                    event = json.loads(data)
+                    self.say(f"{event.get('step', event.get('state'))}  {event['detail']}")
+
+    def say(self, text: str) -> None:
+        """One line with the seconds since the request."""
         self._printed_at = time.monotonic()
         self._report(f"[{self._printed_at - self._started:5.1f} s] {text}")
+
+    def end(self) -> None:
+        """Nothing is printed after this."""
+        self._over.set()

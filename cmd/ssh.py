@@ -5,12 +5,12 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 
 from xnode.core.values import PublicKey, public_key_from_hex
-from xnode_cmd.client import ApiClient
+from xnode_cmd.client import LIST_LIMIT, ApiClient
 from xnode_cmd.lease_keys import LeaseKeys
 from xnode_cmd.leases import find_lease
 from xnode_cmd.node_access import NodeAccess, with_node
@@ -95,7 +95,7 @@ def find_login(node: NodeAccess, lease: str, identity: Path | None) -> Login:
         lease_hash = str(record["lease_hash"])
         if record["state"] != "accepted":
             raise click.ClickException(f"lease {short(lease_hash)} is {record['state']}, so it has no machine")
-        host_key = read_host_key(client, lease_hash, record.get("host_key"))
+        host_key = read_host_key(client, record)
         api_url = client.url
     keys = LeaseKeys(node.data_dir)
     private = identity or keys.find(lease_hash, public_key_from_hex(record["access_pub_key"]))
@@ -106,14 +106,13 @@ def find_login(node: NodeAccess, lease: str, identity: Path | None) -> Login:
     return Login(alias, private.absolute(), known_hosts, proxy_command(node, lease_hash, api_url))
 
 
-def read_host_key(client: ApiClient, lease_hash: str, shown: str | None) -> PublicKey:
-    """The key that the provider's accept block publishes."""
-    if shown is None:
-        shown = (client.find(f"/vms/{lease_hash}") or {}).get("host_key")
-    key = public_key_from_hex(shown, "host_key") if shown else PublicKey(bytes(32))
-    if not any(key):
-        raise click.ClickException(f"the node does not know the host key of lease {short(lease_hash)} yet; try again")
-    return key
+def read_host_key(client: ApiClient, lease: dict[str, Any]) -> PublicKey:
+    """The key in the lease's accept block, from the ledger of this node; raises click.ClickException."""
+    blocks = [item["block"] for item in client.get(f"/accounts/{lease['provider']}/chain", limit=LIST_LIMIT)]
+    for block in blocks:
+        if block["type"] == "lease_accept" and block["source"] == lease["lease_hash"]:
+            return public_key_from_hex(block["host_key"], "host_key")
+    raise click.ClickException(f"the node has no accept block of lease {short(lease['lease_hash'])}; try again")
 
 
 def proxy_command(node: NodeAccess, lease_hash: str, api_url: str) -> str:

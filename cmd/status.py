@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from xnode_cmd.client import LIST_LIMIT, ApiClient
+from xnode_cmd.client import ApiClient
+from xnode_cmd.leases import own_leases
 from xnode_cmd.node_access import NodeAccess, with_node
 from xnode_cmd.output import json_option, print_json, seconds_left, short, show_duration
 
@@ -30,13 +31,11 @@ def read_status(client: ApiClient) -> dict[str, Any]:
     """What the status shows, from five reads of the API."""
     code, ready = client.status_of("/ready")
     node = client.get("/node")
-    leases = client.get("/leases", limit=LIST_LIMIT)
-    own = [item for item in leases if node["address"] in (item["consumer"], item["provider"])]
     return {
         "node": node,
-        "ready": {"ok": code == 200, "checks": ready.get("checks", [])},
+        "ready": {"ok": code == 200, "checks": ready.get("checks", {})},
         "account": client.find(f"/accounts/{node['address']}"),
-        "leases": own,
+        "leases": own_leases(client, node["address"]),
         "machines": client.get("/vms"),
     }
 
@@ -55,15 +54,15 @@ def status_lines(found: dict[str, Any], now_ns: int) -> list[str]:
     ]
     if account is not None:
         lines.append("balance   " + ", ".join(f"{value} {name}" for name, value in account["balances"].items()))
-    lines += [_check_line(check) for check in found["ready"]["checks"]]
+    lines += [_check_line(name, check) for name, check in found["ready"]["checks"].items()]
     lines += [_lease_line(item, now_ns) for item in found["leases"] if item["state"] in ("created", "accepted")]
     lines += [f"machine   {short(item['lease_hash'])} {item['status']}" for item in found["machines"]]
     return lines
 
 
-def _check_line(check: dict[str, Any]) -> str:
+def _check_line(name: str, check: dict[str, Any]) -> str:
     mark = "ok" if check["ok"] else "NOT READY"
-    return f"check     {check['name']}: {mark}" + (f" ({check['detail']})" if check.get("detail") else "")
+    return f"check     {name}: {mark}" + (f" ({check['detail']})" if check.get("detail") else "")
 
 
 def _lease_line(item: dict[str, Any], now_ns: int) -> str:
