@@ -169,12 +169,13 @@ class Consumer:
     async def _lease(self, form: LeaseForm) -> Hash:
         deadline = trio.current_time() + form.timeout
         failed: list[Failed] = []
-        with trio.move_on_at(deadline):
-            for offer in (await self._offers(form))[:OFFERS_TRIED_MAX]:
-                try:
-                    return await self._take(offer, form, deadline)
-                except (Unavailable, PeerFault) as fault:
-                    failed.append(Failed(offer.provider, str(fault)))
+        for offer in (await self._offers(form))[:OFFERS_TRIED_MAX]:
+            if trio.current_time() >= deadline:
+                break
+            try:
+                return await self._take(offer, form, deadline)
+            except Unavailable as fault:
+                failed.append(Failed(offer.provider, str(fault)))
         if not failed:
             raise CallerFault("lease_failed", f"no provider had accepted within {form.timeout:.0f} s; try again")
         raise CallerFault("lease_failed", "no provider gave a machine: " + _reasons(failed))
