@@ -213,6 +213,7 @@ async def test_one_session_per_peer_is_served(nursery: trio.Nursery) -> None:
     second = await a.host.open_stream(b.host.peer_id, sync.PROTOCOL)
     with pytest.raises(PeerFault):
         await second.read(1)
+    assert b.sync.counters["served_busy"] == 1
     await first.reset()
     await trio.testing.wait_all_tasks_blocked()
     assert await a.fetch(b) is SessionEnd.EQUAL

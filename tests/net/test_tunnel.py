@@ -268,13 +268,15 @@ async def test_closing_a_lease_ends_its_tunnels_only(nursery: trio.Nursery) -> N
         await scene.open()
 
 
-async def test_closing_a_lease_ends_a_dial(nursery: trio.Nursery) -> None:
+async def test_closing_a_lease_ends_a_dial(nursery: trio.Nursery, autojump_clock: object) -> None:
     scene = Scene(nursery)
     scene.machines.is_stuck = True
     async with trio.open_nursery() as opening:
         opening.start_soon(expect_fault, scene)
         assert await scene.served() == 1
+        before = trio.current_time()
         scene.server.close_all()
+    assert trio.current_time() == before
     assert await scene.served() == 0
 
 
