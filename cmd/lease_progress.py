@@ -93,7 +93,7 @@ class Watch:
                 name, _, data = line.partition(": ")
                 if name == "data":
                     event = json.loads(data)
-                    self.say(f"{event.get('step', event.get('state'))}  {event['detail']}")
+                    self.say(f"{event.get('step', event.get('state'))} {event['detail']}".replace("_", " "))
 
     def say(self, text: str) -> None:
         """One line with the seconds since the request."""

@@ -119,4 +119,4 @@ def proxy_command(node: NodeAccess, lease_hash: str, api_url: str) -> str:
     """The command line that OpenSSH runs in a shell to reach the machine."""
     words = [sys.executable, "-m", "xnode_cmd.main", "tunnel", lease_hash, "--stdio"]
     words += ["--data-dir", str(node.data_dir.root), "--api", api_url]
-    return "exec " + shlex.join(words).replace("%", "%%")
+    return shlex.join(words).replace("%", "%%")
