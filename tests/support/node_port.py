@@ -52,7 +52,8 @@ class MemoryNode(NodePort):
         self.used = UsedProofs()
         self.nursery: trio.Nursery | None = None
         self.cancelled: list[str] = []
-        self.abandoned = 0
+        self.entered = trio.Event()  # some act has begun
+        self.abandoned = trio.Event()
         self.is_ready = True
         self._stories()
 
@@ -78,6 +79,7 @@ class MemoryNode(NodePort):
 
     async def _enter(self, name: str, *told: Any) -> None:
         self.heard.append((name, told))
+        self.entered.set()
         if name in self.faults:
             raise self.faults[name]
         if name in self.waits:
@@ -213,7 +215,7 @@ class _EchoEnd(TunnelEnd):
         self._node.nursery.start_soon(self._echo, sock, early, eof)
 
     async def abandon(self) -> None:
-        self._node.abandoned += 1
+        self._node.abandoned.set()
 
     async def _echo(self, sock: socket.socket, early: bytes, eof: bool) -> None:
         async with trio.SocketStream(trio.socket.from_stdlib_socket(sock)) as stream:

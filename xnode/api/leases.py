@@ -52,9 +52,10 @@ async def list_leases(api: Api, asked: Asked) -> Response:
     query = dict(asked.query)
     cursor, limit = query.pop("cursor"), query.pop("limit")
     after = None if cursor is None else _cursor(cursor)
+    first = _read(api, query, after, LIST_DEFAULT if limit is None else limit)
     if limit is None:
-        return StreamingResponse(_all(api, query, after), media_type="application/json")
-    return page(_read(api, query, after, limit), limit, lease_json, lambda lease: lease.lease_hash.hex())
+        return StreamingResponse(_all(api, query, first), media_type="application/json")
+    return page(first, limit, lease_json, lambda lease: lease.lease_hash.hex())
 
 
 def _cursor(text: str) -> Hash:
@@ -70,14 +71,13 @@ def _read(api: Api, filters: dict[str, object], after: Hash | None, limit: int) 
         return view.leases(after=after, limit=limit, **chosen)  # type: ignore[arg-type]
 
 
-async def _all(api: Api, filters: dict[str, object], after: Hash | None) -> AsyncIterator[bytes]:
+async def _all(api: Api, filters: dict[str, object], items: list[LeaseRecord]) -> AsyncIterator[bytes]:
     """One JSON array, read page by page, so that neither memory nor an open snapshot grows with it."""
     opening = "["
-    while items := _read(api, filters, after, LIST_DEFAULT):
+    while items:
         yield (opening + ",".join(json.dumps(lease_json(item)) for item in items)).encode()
-        opening, after = ",", items[-1].lease_hash
-        if len(items) < LIST_DEFAULT:
-            break
+        opening = ","
+        items = _read(api, filters, items[-1].lease_hash, LIST_DEFAULT) if len(items) == LIST_DEFAULT else []
     yield b"[]" if opening == "[" else b"]"
 
 

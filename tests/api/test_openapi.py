@@ -1,0 +1,203 @@
+"""The documentation is true: every route is in it, and every answer has the shape that it says."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from starlette.routing import Route
+
+from tests.support.ledger import address_of
+from tests.support.node_port import Running, running_api
+from tests.support.shapes import mismatch
+from xnode.api.app import CALLS, create_app
+from xnode.api.settings import ApiSettings
+from xnode.core.blocks import block_to_json
+from xnode.core.lease import LeaseState
+
+READS = [call for call in CALLS if call.method == "GET" and "events" not in call.path]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running_api(tmp_path_factory.mktemp("node")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def document(running: Running) -> dict[str, Any]:
+    return running.http.get("/openapi.json").json()  # type: ignore[no-any-return]
+
+
+def test_every_route_is_described(running: Running, document: dict[str, Any]) -> None:
+    app = create_app(running.node, None, ApiSettings())  # type: ignore[arg-type]
+    routes = {
+        (route.path, method.lower())
+        for route in app.routes
+        if isinstance(route, Route)
+        for method in (route.methods or ()) - {"HEAD"}
+    }
+    described = {(path, method) for path, item in document["paths"].items() for method in item}
+    assert routes == described
+
+
+def test_every_described_call_has_what_a_client_needs(document: dict[str, Any]) -> None:
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            named = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"}
+            assert named == set(re.findall(r"{(\w+)}", path))
+            assert operation["summary"]
+            assert "200" in operation["responses"]
+            assert all(
+                "content" in answer for status, answer in operation["responses"].items() if int(status) >= 400
+            ), (path, method)
+
+
+def url_of(running: Running, path: str) -> str:
+    lease_hash = running.node.leases[LeaseState.ACCEPTED].hex()
+    return path.replace("{hash}", lease_hash).replace("{address}", running.node.address.hex())
+
+
+@pytest.mark.parametrize("call", READS, ids=lambda call: call.path)
+def test_answers_have_the_described_shape(running: Running, document: dict[str, Any], call: Any) -> None:
+    answer = running.http.get(url_of(running, call.path))
+    assert answer.status_code == 200
+    (media_type, content), *_ = document["paths"][call.path]["get"]["responses"]["200"]["content"].items()
+    assert answer.headers["content-type"].startswith(media_type)
+    if media_type == "application/json":
+        assert mismatch(answer.json(), content["schema"]) is None
+
+
+@pytest.mark.parametrize("call", READS, ids=lambda call: call.path)
+def test_head_answers_like_get(running: Running, call: Any) -> None:
+    assert running.http.head(url_of(running, call.path)).status_code == 200
+
+
+def test_an_unready_node(running: Running, document: dict[str, Any]) -> None:
+    running.node.is_ready = False
+    answer = running.http.get("/ready")
+    running.node.is_ready = True
+    assert (answer.status_code, answer.json()["ready"]) == (503, False)
+    assert answer.json()["checks"]["peers"] == {"ok": False, "detail": "1 of 1"}
+    schema = document["paths"]["/ready"]["get"]["responses"]["503"]["content"]["application/json"]["schema"]
+    assert mismatch(answer.json(), {"anyOf": [schema["anyOf"][0]]}) is None
+
+
+def test_the_page_for_people_fetches_nothing(running: Running) -> None:
+    answer = running.http.get("/docs")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert not re.search(r"src=|@import|<link|https?://", answer.text)
+    assert all(call.path in answer.text for call in CALLS)
+
+
+def test_metrics(running: Running) -> None:
+    lines = running.http.get("/metrics").text.splitlines()
+    assert all(re.fullmatch(r"xnode_[a-z0-9_]+ \d+", line) for line in lines)
+    assert "xnode_blocks_dropped 7" in lines
+    assert "xnode_odd_name_ 1" in lines
+
+
+def walk(running: Running, path: str, limit: int) -> list[Any]:
+    """All pages of a list."""
+    found: list[Any] = []
+    url = f"{path}{'&' if '?' in path else '?'}limit={limit}"
+    cursor = ""
+    for _ in range(100):
+        answer = running.http.get(url + cursor)
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json()) <= limit
+        found += answer.json()
+        if "x-next-cursor" not in answer.headers:
+            return found
+        cursor = "&cursor=" + answer.headers["x-next-cursor"]
+    raise AssertionError("the pages never end")
+
+
+LISTS = ["/leases", "/leases?state=created", "/providers", "/accounts", "/frontiers", "/pending", "/pending/{carol}"]
+CHAINS = ["/accounts/{alice}/chain", "/accounts/{alice}/chain?order=oldest"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", LISTS + CHAINS)
+def test_pages_add_up_to_the_whole(running: Running, path: str) -> None:
+    for name in ("alice", "carol"):
+        path = path.replace(f"{{{name}}}", address_of(name).hex())
+    whole = running.http.get(path).json()
+    assert whole
+    assert walk(running, path, 1) == whole == walk(running, path, 2) == walk(running, path, 1000)
+
+
+def test_lease_filters(running: Running) -> None:
+    alice, bob = running.node.address.hex(), running.node.bob.address.hex()
+    for state, lease_hash in running.node.leases.items():
+        found = running.http.get(f"/leases?state={state}&consumer={alice}&provider={bob}").json()
+        assert [item["lease_hash"] for item in found] == [lease_hash.hex()]
+    assert running.http.get(f"/leases?consumer={bob}").json() == []
+
+
+@pytest.mark.slow
+def test_more_leases_than_a_page(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with running_api(tmp_path_factory.mktemp("many")) as running:
+        for number in range(203):
+            running.node.open_lease(1000 + number)
+        assert len(running.http.get("/leases").json()) == 208
+        assert len(running.http.get("/leases?state=created").json()) == 204
+        assert len(running.http.get("/leases?limit=150").json()) == 150
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/leases?limit=0",
+        "/leases?limit=1001",
+        "/leases?limit=x",
+        "/leases?limit=1&limit=2",
+        "/leases?state=lost",
+        "/leases?consumer=bob",
+        "/leases?colour=red",
+        "/leases?cursor=" + "ab" * 32,
+        "/leases?cursor=zz",
+        "/providers?cursor=zz",
+        "/accounts?cursor=1",
+        "/accounts/{alice}/chain?cursor=-1",
+        "/accounts/{alice}/chain?order=up",
+        "/pending?cursor=abc",
+        "/pending/{alice}?cursor=" + "ab" * 64,
+        "/blocks/recent?limit=1.5",
+    ],
+)
+def test_bad_queries(running: Running, url: str) -> None:
+    answer = running.http.get(url.replace("{alice}", running.node.address.hex()))
+    assert answer.status_code == 400
+    assert len(answer.json()["error"]) > 10
+
+
+@pytest.mark.parametrize("path", ["/accounts/{}", "/accounts/{}/balance", "/accounts/{}/chain", "/blocks/{}"])
+def test_unknown_things(running: Running, path: str) -> None:
+    for name in ("ab" * 32, "short"):
+        assert running.http.get(path.format(name)).status_code == 404
+
+
+def test_a_balance(running: Running) -> None:
+    bob = running.http.get(f"/accounts/{running.node.bob.address.hex()}/balance").json()
+    assert (bob["staked"], bob["balances"]) == (1, bob["spendable"])
+    assert bob["balances"]["XE"] == 7
+
+
+def test_submitting_blocks(running: Running) -> None:
+    node = running.node
+    with node.store.snapshot() as view:
+        good = node.alice.send(view, address_of("dave"), 5)
+        forged = good._replace(balance=good.balance + 1)
+        far = node.alice.send(view, address_of("dave"), 5, previous=bytes(31) + b"x")
+
+    assert running.http.post("/blocks", json=block_to_json(forged)).json()["code"] == "bad_signature"
+    gap = running.http.post("/blocks", json=block_to_json(far))
+    assert (gap.status_code, gap.json()["code"], gap.json()["retryable"]) == (503, "gap_previous", True)
+    first = running.http.post("/blocks", json=block_to_json(good)).json()
+    again = running.http.post("/blocks", json=block_to_json(good)).json()
+    assert (first["outcome"], again["outcome"]) == ("progress", "old")
+    stored = running.http.get(f"/blocks/{first['hash']}").json()
+    assert (stored["block"], stored["status"]) == (block_to_json(good), "confirmed")
+    broken = running.http.post("/blocks", json={"type": "send"})
+    assert (broken.status_code, broken.json()["code"]) == (400, "bad_block")
