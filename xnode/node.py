@@ -39,6 +39,7 @@ from xnode.roles.running import Hosting, Outside, Roles, Settings
 from xnode.roles.topics import Topics
 from xnode.service import NodeService, Published
 from xnode.store.store import Store
+from xnode.vm.images import open_image
 from xnode.vm.qemu import QemuDriver
 from xnode.vm.qemu_settings import QemuSettings
 
@@ -187,6 +188,7 @@ async def _hosting(stack: AsyncExitStack, data_dir: DataDir, config: Config) -> 
         boot_timeout=float(config.machine_boot_timeout_s),
         max_machines=config.machines_max,
     )
+    open_image(images, config.machine_image)  # a provider that can't boot anything must not offer
     driver = await stack.enter_async_context(QemuDriver.open(settings, time.time_ns, secrets.token_bytes))
     terms = Terms(config.provider_multiplier_milli, driver.accelerator, (config.machine_image,))
     return Hosting(driver, _capacity(data_dir, config), terms)

@@ -5,11 +5,16 @@ its own and each machine on its host are put to `next_action`. The answer depend
 restart in the middle of anything leads to the same next step. In order: a machine is booted for a confirmed lease, the
 lease is accepted once the machine answers, settled at its expiry, and the machine destroyed when the ledger has the end.
 
+An acceptance and a cancellation stand on two chains, so nothing in the ledger orders them: were both published, nodes
+would differ for ever on which came first. So a consumer asks its provider to withdraw before it cancels, and where it
+gets no answer it waits until the provider has to have given up (CANCEL_AFTER).
+
     lease        machine             action
     created      none                BOOT, if there is room, else DECLINE; too old: nothing
     created      provisioning        BOOT (goes on where it stood)
     created      running             ACCEPT
-    created      failed, stopped     BOOT unless a boot has failed before: the consumer is told and tries another provider
+    created      any, withdrawn      nothing: its consumer is about to cancel
+    created      failed, stopped     BOOT unless a boot has failed before: the consumer is told and goes elsewhere
     accepted     running, in time    nothing
     accepted     stopped, failed     BOOT while in time, until BOOTS_MAX have failed
     accepted     none                nothing: a lease whose machine is lost is not settled
@@ -26,7 +31,8 @@ from xnode.core.machine import Machine, MachineStatus
 from xnode.core.values import NS
 
 BOOTS_MAX: Final = 3  # failed ones of an accepted lease's machine
-ACCEPT_WITHIN: Final = 600 * NS  # a created lease older than this is not booted any more
+ACCEPT_WITHIN: Final = 600 * NS  # a created lease older than this is neither booted nor accepted any more
+CANCEL_AFTER: Final = ACCEPT_WITHIN + 120 * NS  # from then on its consumer may cancel without asking: clocks differ
 DOWN: Final = frozenset({MachineStatus.STOPPED, MachineStatus.FAILED})
 
 
@@ -53,6 +59,7 @@ class Situation(NamedTuple):
     is_confirmed: bool
     has_room: bool
     boots: int
+    is_withdrawn: bool
 
 
 def next_action(situation: Situation) -> Action:
@@ -67,9 +74,14 @@ def next_action(situation: Situation) -> Action:
     return _while_accepted(lease, situation)
 
 
+def is_too_old(lease: LeaseRecord, now: int) -> bool:
+    """Whether a created lease must not be accepted any more: its consumer may cancel it soon."""
+    return now - lease.created_at > ACCEPT_WITHIN
+
+
 def _before_acceptance(lease: LeaseRecord, situation: Situation) -> Action:
     machine = situation.machine
-    if not situation.is_confirmed or situation.now - lease.created_at > ACCEPT_WITHIN:
+    if not situation.is_confirmed or situation.is_withdrawn or is_too_old(lease, situation.now):
         return Action.NOTHING
     if machine is not None and machine.status is MachineStatus.RUNNING:
         return Action.ACCEPT

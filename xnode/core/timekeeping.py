@@ -39,8 +39,8 @@ class ClockGuard(NamedTuple):
 def attested_time(guard: ClockGuard, signed_before: int, created_at: int) -> int:
     """The ns to sign for a lease of which `signed_before` (0 for never) was the last time signed.
 
-    Raises Unavailable(clock_suspect) where the clock was stepped, or stands before the network's beginning (`created_at`)
-    or before what was already signed.
+    Raises Unavailable(clock_suspect) where the clock was stepped, or stands before the network's beginning
+    (`created_at`) or before what was already signed.
     """
     now = guard.last.wall
     if guard.is_suspect:

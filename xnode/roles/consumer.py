@@ -23,6 +23,7 @@ from xnode.core.market import (
     Request,
     policy_named,
 )
+from xnode.core.provision import CANCEL_AFTER
 from xnode.core.values import NS, Address, Asset, Hash
 from xnode.roles.author import Author, Draft
 from xnode.roles.contacts import Contacts
@@ -32,6 +33,8 @@ from xnode.roles.pulse import Pulse
 from xnode.store.store import Store
 
 PROGRESS_METHOD: Final = "lease_progress"
+WITHDRAW_METHOD: Final = "lease_withdraw"
+WITHDRAWN_ANSWER: Final = "withdrawn"
 OFFERS_TRIED_MAX: Final = 5
 LOOK_EVERY: Final = 1.0  # seconds between looks at a lease that is waited for
 ASK_SECONDS_MAX: Final = 5.0  # one question to its provider
@@ -100,11 +103,29 @@ class Consumer:
         return await self._once(form)
 
     async def cancel(self, lease_hash: Hash) -> None:
-        """Takes the money back; raises NotFound, WrongState(lease_accepted)."""
+        """Takes the money back; raises NotFound, WrongState(lease_accepted), Unavailable(provider_silent)."""
         lease = self._own_lease(lease_hash)
+        if lease.state is LeaseState.CREATED:
+            await self._withdraw(lease)
+            lease = self._own_lease(lease_hash)
         if lease.state is not LeaseState.CREATED:
             raise WrongState(f"lease_{lease.state}", f"the lease is {lease.state}; only a created one can be cancelled")
         await self._author.append(Draft(Asset.XUSD, lease.cost, LeaseCancel(lease_hash)))
+
+    async def _withdraw(self, lease: LeaseRecord) -> None:
+        """Makes sure that the provider will not accept, or has had its time (see `core.provision`)."""
+        if self._clock() > lease.created_at + CANCEL_AFTER:
+            return
+        try:
+            answer = await self._contacts.call(lease.provider, WITHDRAW_METHOD, (lease.lease_hash,), ASK_SECONDS_MAX)
+        except PeerFault as fault:
+            wait = (lease.created_at + CANCEL_AFTER - self._clock()) // NS
+            message = (
+                f"the provider does not say that it lets go ({fault}); the money is back in {wait} s at the latest"
+            )
+            raise Unavailable("provider_silent", message, retryable=True) from fault
+        if answer != (WITHDRAWN_ANSWER,):
+            raise WrongState("lease_accepted", "the provider has just accepted this lease")
 
     def note_end(self, effects: Effects) -> None:
         """Logs how a lease of ours ended, whoever ended it; a watcher of the replica."""
@@ -203,8 +224,11 @@ class Consumer:
         try:
             with trio.CancelScope(shield=True):
                 await self.cancel(lease_hash)
-        except WrongState:
-            return self._own_lease(lease_hash).state is LeaseState.CANCELLED
+        except WrongState:  # it may take a moment until the acceptance is here
+            with trio.CancelScope(shield=True), trio.move_on_after(ASK_SECONDS_MAX):
+                while self._own_lease(lease_hash).state is LeaseState.CREATED:
+                    await self._changed.wait(LOOK_EVERY)
+            return self._own_lease(lease_hash).state is not LeaseState.ACCEPTED
         except Fault as fault:  # the sweep tries again
             self._log.record(lease_hash, "cancel_failed", str(fault))
         return True

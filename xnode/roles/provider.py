@@ -13,11 +13,11 @@ import trio
 from xnode.core import price
 from xnode.core.attestations import Attestation, lower_median, valid_ones
 from xnode.core.blocks import LeaseAccept, LeaseSettle
-from xnode.core.faults import Fault, MachineFault, NotFound, Unavailable
+from xnode.core.faults import Fault, MachineFault, NotFound, Unavailable, WrongState
 from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord, LeaseState, prove_ended, prove_expired
 from xnode.core.machine import Machine, MachineSpec, MachineStatus
-from xnode.core.provision import ACCEPT_WITHIN, Action, Situation, next_action
+from xnode.core.provision import Action, Situation, is_too_old, next_action
 from xnode.core.values import ZERO_HASH, Asset, Hash
 from xnode.roles.attesting import Attesting
 from xnode.roles.author import Author, Draft
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY: Final = 2.0  # seconds between looks when nothing fires
 RETRY_AFTER: Final = 3.0  # seconds before a failed step is tried again
+WITHDRAWN: Final = "withdrawn"  # note space: lease hash -> nothing
 
 
 class Provider:
@@ -64,6 +65,7 @@ class Provider:
         self._multiplier_milli = multiplier_milli
         self._boots: dict[Hash, int] = {}
         self._busy: set[Hash] = set()
+        self._accepting: set[Hash] = set()
         self._not_before: dict[Hash, float] = {}
         self._faults: dict[Hash, str] = {}
 
@@ -78,6 +80,18 @@ class Provider:
                     log.warning("the machines can't be looked at: %s", fault)
                 self._look(nursery)
                 await self._changed.wait(LOOK_EVERY)
+
+    def withdraw(self, lease_hash: Hash) -> bool:
+        """Never accepts this lease from now on, also after a restart; False where it is accepted or about to be."""
+        with self._store.snapshot() as view:
+            lease = view.lease(lease_hash)
+        if lease is None or lease.state is not LeaseState.CREATED or lease_hash in self._accepting:
+            return False
+        with self._store.transaction() as transaction:
+            transaction.put_note(WITHDRAWN, lease_hash, b"")
+            transaction.commit()
+        self._capacity.release(lease_hash)
+        return True
 
     def progress(self, lease_hash: Hash) -> tuple[str, str]:
         """How far a lease is here, for its consumer: (waiting, booting, running or failed; why)."""
@@ -118,16 +132,17 @@ class Provider:
 
     def _situation(self, lease: LeaseRecord | None, machine: Machine | None) -> Situation:
         now = self._clock()
-        confirmed, room, boots = False, False, 0
+        confirmed, room, boots, withdrawn = False, False, 0, False
         if lease is not None:
             with self._store.snapshot() as view:
                 confirmed = is_confirmed(view, lease.lease_hash)
+                withdrawn = view.note(WITHDRAWN, lease.lease_hash) is not None
             boots = self._boots.get(lease.lease_hash, 0)
-            room = confirmed and boots == 0 and self._has_room(lease, machine, now)
-        return Situation(lease, machine, now, self._genesis.timing.settle_grace, confirmed, room, boots)
+            room = confirmed and boots == 0 and not withdrawn and self._has_room(lease, machine, now)
+        return Situation(lease, machine, now, self._genesis.timing.settle_grace, confirmed, room, boots, withdrawn)
 
     def _has_room(self, lease: LeaseRecord, machine: Machine | None, now: int) -> bool:
-        if lease.state is not LeaseState.CREATED or now - lease.created_at > ACCEPT_WITHIN:
+        if lease.state is not LeaseState.CREATED or is_too_old(lease, now):
             return False
         if machine is not None:
             self._capacity.count_in(lease, machine.spec.image)
@@ -191,8 +206,15 @@ class Provider:
         machine = self._machine(lease.lease_hash)
         assert machine is not None, "only a running machine's lease is accepted"
         attestations = await self._attesting.quorum(lease.lease_hash)
-        body = LeaseAccept(lease.lease_hash, lease.stake, ZERO_HASH, machine.host_key, attestations)
-        await self._author.append(Draft(Asset.XUSD, -lease.stake, body))
+        with self._store.snapshot() as view:
+            if is_too_old(lease, self._clock()) or view.note(WITHDRAWN, lease.lease_hash) is not None:
+                raise WrongState("withdrawn", "its consumer does not wait for this lease any more")
+        self._accepting.add(lease.lease_hash)
+        try:
+            body = LeaseAccept(lease.lease_hash, lease.stake, ZERO_HASH, machine.host_key, attestations)
+            await self._author.append(Draft(Asset.XUSD, -lease.stake, body))
+        finally:
+            self._accepting.discard(lease.lease_hash)
         self._capacity.release(lease.lease_hash)  # from now on the ledger counts it
         self._log.record(lease.lease_hash, "accepted", f"stake {lease.stake} XUSD")
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import trio
 
 from xnode.core.directory import DirectoryRecord
+from xnode.core.faults import NotAllowed
 from xnode.core.genesis import Genesis
 from xnode.core.keys import SigningKey
 from xnode.core.lease import Resources
@@ -20,7 +21,7 @@ from xnode.net.tunnel import TunnelLimits, Tunnels
 from xnode.roles.attesting import Attesting
 from xnode.roles.author import Author, Worker
 from xnode.roles.capacity import Capacity
-from xnode.roles.consumer import PROGRESS_METHOD, Consumer
+from xnode.roles.consumer import PROGRESS_METHOD, WITHDRAW_METHOD, WITHDRAWN_ANSWER, Consumer
 from xnode.roles.contacts import Contacts
 from xnode.roles.lease_log import LeaseLog
 from xnode.roles.ledger_sync import LedgerSink, LedgerSource
@@ -102,6 +103,7 @@ class Roles:
             self.provider, self.offering = self._hosting(settings.hosting)
         self.replica.watch(self.consumer.note_end)
         rpc.register(PROGRESS_METHOD, self._serve_progress)
+        rpc.register(WITHDRAW_METHOD, self._serve_withdraw)
         topics.wire(outside.handshake.knows, self.replica, self.board, self.contacts)
         self.add_peer = network.add_peer
 
@@ -187,3 +189,14 @@ class Roles:
             case (bytes(lease_hash),) if self.provider:
                 return self.provider.progress(Hash(lease_hash))
         return ("waiting", "this node hosts no machines")
+
+    async def _serve_withdraw(self, peer_id: PeerId, args: Args) -> Args:
+        """Only the node of the lease's consumer may ask: the connection proves its peer id."""
+        match args:
+            case (bytes(lease_hash),) if self.provider:
+                with self.store.snapshot() as view:
+                    lease = view.lease(Hash(lease_hash))
+                if lease is None or self.contacts.find(lease.consumer).peer_id != peer_id:
+                    raise NotAllowed("not_your_lease", "only the lease's consumer may withdraw it")
+                return (WITHDRAWN_ANSWER if self.provider.withdraw(Hash(lease_hash)) else "accepted",)
+        raise NotAllowed("not_your_lease", "this node hosts no machines")
