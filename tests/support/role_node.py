@@ -1,0 +1,206 @@
+"""Whole nodes on virtual time: the real store, roles, topics, rpc, handshake, sync and tunnels over a memory network.
+
+A `Village` starts nodes, crashes them (their disks stay) and starts them again. Time is trio's clock, moved to NOW.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple, cast
+
+import trio
+
+from tests.support.fake_driver import Disk, FakeDriver
+from tests.support.ledger import NOW, SMALL, address_of, key_of, make_genesis
+from tests.support.memory_network import Internet, MemoryNetwork, Weather, open_memory_network
+from xnode.core.genesis import Allocation, Genesis
+from xnode.core.lease import LeaseRecord, LeaseState, Resources
+from xnode.core.ledger import AccountRecord, supply_balances
+from xnode.core.market import LeaseForm
+from xnode.core.values import NS, Address, Asset, Hash
+from xnode.net.handshake import Handshake, Hello
+from xnode.net.network import Network
+from xnode.net.rpc import Rpc
+from xnode.net.streams import PeerId
+from xnode.net.tunnel import TunnelLimits
+from xnode.roles.offering import Terms
+from xnode.roles.running import Hosting, Outside, Roles, Settings
+from xnode.roles.topics import Topics
+from xnode.store.store import Store
+
+RICH = 1_000
+PEOPLE = ("alice", "anna", "bob", "bert", "carol")  # who has RICH XUSD at the start
+ROOMY = Resources(vcpus=8, memory_mb=16_384, disk_gb=200)  # room for two SMALL ones
+FORM = LeaseForm(
+    resources=SMALL,
+    duration=60,
+    access_pub_key=key_of("access").public_key,
+    timeout=60.0,
+    provider=None,
+    policy="cheapest",
+    max_cost=0,
+    image="",
+    idempotency_key="",
+)
+
+
+class AnyWork:
+    """The tests' network takes any nonce."""
+
+    async def solve(self, root: bytes, difficulty: int) -> int:
+        await trio.lowlevel.checkpoint()
+        return 0
+
+
+class Setup(NamedTuple):
+    """What kind of node; `clock_ahead` in seconds, `peers` the names it dials (None: all others)."""
+
+    name: str
+    timekeeper: bool = False
+    capacity: Resources | None = None
+    multiplier_milli: int = 1000
+    peers: tuple[str, ...] | None = None
+    clock_ahead: float = 0.0
+
+
+class RoleNode:
+    """A running node."""
+
+    def __init__(self, setup: Setup, roles: Roles, store: Store, network: MemoryNetwork) -> None:
+        self.setup = setup
+        self.roles = roles
+        self.store = store
+        self.network = network
+        self.address = roles.author.address
+        self.scope = trio.CancelScope()
+        self.gone = trio.Event()
+
+    def lease(self, lease_hash: Hash) -> LeaseRecord | None:
+        with self.store.snapshot() as view:
+            return view.lease(lease_hash)
+
+    def leases(self, state: LeaseState | None = None) -> list[LeaseRecord]:
+        with self.store.snapshot() as view:
+            return list(view.leases(state=state, limit=100))
+
+    def account(self, address: Address) -> AccountRecord | None:
+        with self.store.snapshot() as view:
+            return view.account(address)
+
+    def digest(self) -> bytes:
+        with self.store.snapshot() as view:
+            return view.frontiers_digest()
+
+    def check_supply(self) -> None:
+        with self.store.snapshot() as view:
+            assert supply_balances(view.tally().totals)
+
+    def steps(self, lease_hash: Hash) -> list[str]:
+        return [step for _, step, _ in self.roles.log.steps(lease_hash)]
+
+
+class Village:
+    """A network of role nodes. Every node knows how to dial every other, whether it is up or not."""
+
+    def __init__(self, nursery: trio.Nursery, root: Path, weather: Weather = Weather(), **genesis: Any) -> None:  # noqa: B008
+        self.nursery = nursery
+        self.root = root
+        self.internet = Internet(weather=weather)
+        allocations = tuple(Allocation(address_of(name), Asset.XUSD, RICH) for name in PEOPLE)
+        self.genesis: Genesis = make_genesis(**({"allocations": allocations} | genesis))
+        self.nodes: dict[str, RoleNode] = {}
+        self.disks: dict[str, Disk] = {}
+        self.names = (*PEOPLE, "timekeeper-1", "timekeeper-2", "timekeeper-3")
+
+    async def start(self, name: str, **setup: Any) -> RoleNode:
+        """Starts a node; one that ran before has its data again."""
+        node: RoleNode = await self.nursery.start(self._run, Setup(name, **setup))
+        return node
+
+    async def crash(self, name: str) -> None:
+        """Ends a node in the middle of whatever it does."""
+        node = self.nodes.pop(name)
+        node.scope.cancel()
+        with trio.CancelScope(shield=True):
+            await node.gone.wait()
+
+    async def again(self, name: str, down_seconds: float = 1.0) -> RoleNode:
+        """Crashes a node and starts it again as it was."""
+        setup = self.nodes[name].setup
+        await self.crash(name)
+        await trio.sleep(down_seconds)
+        return await self.start(**setup._asdict())
+
+    def disk(self, name: str) -> Disk:
+        """A provider's machines, whether it is up or not."""
+        return self.disks.setdefault(name, Disk())
+
+    async def agreed(self, seconds: float = 60.0) -> None:
+        """Waits until all nodes have the same ledger, and checks each one's supply and handlers."""
+        await until(lambda: len({node.digest() for node in self.nodes.values()}) == 1, seconds, "one ledger")
+        for node in self.nodes.values():
+            node.check_supply()
+            assert node.network.crashes == []
+            assert node.network.counters["gossip_reject"] == 0
+
+    async def _run(self, setup: Setup, task_status: trio.TaskStatus[RoleNode]) -> None:
+        gone = trio.Event()
+        try:
+            with Store.open(self.root / setup.name, self.genesis) as store:
+                await self._run_on(store, setup, gone, task_status)
+        finally:
+            gone.set()
+
+    async def _run_on(
+        self, store: Store, setup: Setup, gone: trio.Event, task_status: trio.TaskStatus[RoleNode]
+    ) -> None:
+        clock, topics = virtual_clock(setup.clock_ahead), Topics()
+        with trio.CancelScope() as scope:
+            async with open_memory_network(self.internet, peer_id_of(setup.name), topics.table(), clock) as network:
+                node = RoleNode(setup, self._roles(setup, store, topics, network, clock), store, network)
+                node.scope, node.gone = scope, gone
+                self.nodes[setup.name] = node
+                for other in self.names if setup.peers is None else setup.peers:
+                    if other != setup.name:
+                        network.add_peer(f"/memory/x/p2p/{peer_id_of(other)}")
+                task_status.started(node)
+                await node.roles.run()
+
+    def _roles(
+        self, setup: Setup, store: Store, topics: Topics, network: MemoryNetwork, clock: Callable[[], int]
+    ) -> Roles:
+        real = cast(Network, network)
+        rpc = Rpc(network)
+        handshake = Handshake(network, rpc, Hello(self.genesis.network_id, self.genesis.genesis_hash, "test"))
+        random = Random(f"{setup.name} {trio.current_time()}").randbytes
+        outside = Outside(clock, virtual_monotonic, random, real, rpc, handshake, AnyWork())
+        hosting = None
+        if setup.capacity is not None:
+            terms = Terms(setup.multiplier_milli, "tcg", ("debian-12",))
+            hosting = Hosting(FakeDriver(self.disk(setup.name), clock), setup.capacity, terms)
+        settings = Settings(setup.timekeeper, hosting, TunnelLimits())
+        return Roles(key_of(setup.name), self.genesis, store, topics, outside, settings)
+
+
+def virtual_monotonic() -> int:
+    """Virtual ns since the test's start."""
+    return int(trio.current_time() * NS)
+
+
+def virtual_clock(ahead: float = 0.0) -> Callable[[], int]:
+    """A wall clock that began at NOW."""
+    return lambda: NOW + virtual_monotonic() + int(ahead * NS)
+
+
+def peer_id_of(name: str) -> PeerId:
+    """The peer id of somebody's node."""
+    return PeerId(f"peer-{name}")
+
+
+async def until(holds: Callable[[], object], seconds: float, what: str) -> None:
+    """Waits for something to become true; fails by name after so many virtual seconds."""
+    with trio.move_on_after(seconds):
+        while not holds():
+            await trio.sleep(0.1)
+        return
+    raise AssertionError(f"waited {seconds:.0f} virtual seconds in vain for {what}")
