@@ -8,3 +8,5 @@ from hypothesis import settings
 settings.register_profile("xnode", derandomize=True, deadline=None, max_examples=50)
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("xnode")
+
+pytest_plugins = ["tests.support.devnet"]
