@@ -17,7 +17,7 @@ from xnode.net.dialer import Dialer
 from xnode.net.gossip_guard import GuardedPubsub, HardGossipSub, Inbox
 from xnode.net.hardening import HostLimits, close_host, hardened_host, swarm_of
 from xnode.net.hardening_service import running_service
-from xnode.net.mdns import running_mdns
+from xnode.net.mdns import run_mdns
 from xnode.net.peer_stream import PeerStream
 
 
@@ -104,5 +104,7 @@ class HardenedKit(Kit):
         host = self.host(number)
         async with self.running(host):
             own = host.get_transport_addrs()
-            async with running_mdns("net", str(host.get_id()), own, lambda peer, addresses: None):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run_mdns, "net", str(host.get_id()), own, lambda peer, addresses: None)
                 yield
+                nursery.cancel_scope.cancel()

@@ -85,8 +85,15 @@ def apply() -> None:
         if not hasattr(module, name):
             raise RuntimeError(f"libp2p has no {module.__name__}.{name}: only version 0.8.1 is known")
         setattr(module, name, replacement)
-    # libp2p logs what any peer can cause at ERROR: that is no news, and could fill a disk
-    logging.getLogger("libp2p").setLevel(logging.CRITICAL)
+    _silence()
+
+
+def _silence() -> None:
+    """libp2p logs at ERROR what any peer can cause: that is no news, and could fill a disk."""
+    logging.getLogger("libp2p").addHandler(logging.NullHandler())
+    for name in list(logging.root.manager.loggerDict):
+        if name == "libp2p" or name.startswith("libp2p."):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def hardened_host(
@@ -98,7 +105,7 @@ def hardened_host(
     """A host on TCP with Noise and Yamux only; `is_allowed` is asked about every peer that connects.
 
     Defects cured by settings: /plaintext is offered, so that ids can be forged (Noise only); the
-    auto-connector dials by its own lights (off); a dial is retried inside a dial (off); the resource manager
+    auto-connector dials any address it hears of (off); a dial is retried inside a dial (off); the resource manager
     is unfair between peers (off: the limits here are our own).
     """
     apply()
@@ -140,6 +147,7 @@ def _guard(host: BasicHost, limits: HostLimits, is_allowed: Callable[[ID], bool]
         ("add_conn", AdmissionGuard(swarm, is_allowed)),
     ):
         setattr(swarm, name, guard)
+    setattr(swarm.auto_connector, "maybe_connect", trio.lowlevel.checkpoint)  # noqa: B010  it dials by its own lights
 
 
 async def close_host(host: BasicHost, seconds: float) -> None:

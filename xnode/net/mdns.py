@@ -6,8 +6,7 @@ in threads, tells the network's id, and hands what it finds to the loop.
 
 import ipaddress
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import ifaddr
@@ -18,64 +17,61 @@ from zeroconf import InterfaceChoice, ServiceBrowser, ServiceInfo, ServiceListen
 log = logging.getLogger(__name__)
 
 SERVICE_TYPE: Final = "_xnode._tcp.local."
-LOOKUP_MILLISECONDS: Final = 3000
+TELL_SECONDS: Final = 1.0
+NAMES_MAX: Final = 256
+ADDRESSES_MAX: Final = 8
 CLOSE_SECONDS: Final = 5.0
 
-Found = Callable[[str, list[Multiaddr]], None]  # peer id as text, addresses; called on the loop
+Found = Callable[[str, list[Multiaddr]], None]  # peer id as text, addresses
 
 
-class _Listener(ServiceListener):
-    """Called in zeroconf's threads."""
+class _Names(ServiceListener):
+    """The announcements that are there now; called in zeroconf's threads."""
 
-    def __init__(self, network_id: str, own_id: str, post: Found) -> None:
-        self._network_id = network_id
-        self._own_id = own_id
-        self._post = post
+    def __init__(self) -> None:
+        self.names: dict[str, None] = {}
 
-    def add_service(self, zc: Zeroconf, type_: str, name: str) -> None:
-        info = zc.get_service_info(type_, name, timeout=LOOKUP_MILLISECONDS)
-        if info is None or info.port is None:
-            return
-        told = info.decoded_properties
-        peer = told.get("peer")
-        if told.get("network") != self._network_id or not peer or peer == self._own_id:
-            return
-        self._post(peer, [_multiaddr(host, info.port) for host in info.parsed_addresses()])
+    def add_service(self, zc: Zeroconf, type_: str, name: str) -> None:  # noqa: ARG002  zeroconf's shape
+        if len(self.names) < NAMES_MAX:
+            self.names[name] = None
 
     def update_service(self, zc: Zeroconf, type_: str, name: str) -> None:
         self.add_service(zc, type_, name)
 
-    def remove_service(self, zc: Zeroconf, type_: str, name: str) -> None:
-        """A peer that goes is noticed by its connection."""
+    def remove_service(self, zc: Zeroconf, type_: str, name: str) -> None:  # noqa: ARG002  zeroconf's shape
+        self.names.pop(name, None)
 
 
-@asynccontextmanager
-async def running_mdns(
-    network_id: str, peer_id: str, addresses: Sequence[Multiaddr], found: Found
-) -> AsyncIterator[None]:
-    """Announces this node and looks for others while the block runs; without multicast it does nothing.
+async def run_mdns(network_id: str, peer_id: str, addresses: Sequence[Multiaddr], found: Found) -> None:
+    """Announces this node and looks for others until cancelled; without multicast it does nothing.
 
-    On loopback only, when the node listens there only.
+    On loopback only, when the node listens there only. What is announced is told again each second.
     """
-    token = trio.lowlevel.current_trio_token()
-
-    def post(peer: str, theirs: list[Multiaddr]) -> None:
-        try:
-            token.run_sync_soon(found, peer, theirs)
-        except trio.RunFinishedError:
-            return
-
-    listener = _Listener(network_id, peer_id, post)
+    listener = _Names()
     zeroconf = await trio.to_thread.run_sync(_start, listener, network_id, peer_id, addresses)
+    if zeroconf is None:
+        return
     try:
-        yield
+        await _tell(zeroconf, listener, network_id, peer_id, found)
     finally:
-        if zeroconf is not None:
-            with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS):
-                await trio.to_thread.run_sync(zeroconf.close, abandon_on_cancel=True)
+        with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS):
+            await trio.to_thread.run_sync(zeroconf.close, abandon_on_cancel=True)
 
 
-def _start(listener: _Listener, network_id: str, peer_id: str, addresses: Sequence[Multiaddr]) -> Zeroconf | None:
+async def _tell(zeroconf: Zeroconf, listener: _Names, network_id: str, own_id: str, found: Found) -> None:
+    while True:
+        for name in tuple(listener.names):
+            info = ServiceInfo(SERVICE_TYPE, name)
+            if not info.load_from_cache(zeroconf) or not info.port:
+                continue
+            told = info.decoded_properties
+            peer = told.get("peer")
+            if told.get("network") == network_id and peer and peer != own_id:
+                found(peer, [_multiaddr(host, info.port) for host in info.parsed_addresses()[:ADDRESSES_MAX]])
+        await trio.sleep(TELL_SECONDS)
+
+
+def _start(listener: _Names, network_id: str, peer_id: str, addresses: Sequence[Multiaddr]) -> Zeroconf | None:
     hosts, port = _hosts(addresses)
     if not hosts:
         return None
@@ -93,7 +89,8 @@ def _start(listener: _Listener, network_id: str, peer_id: str, addresses: Sequen
         server=f"{peer_id}.local.",
         parsed_addresses=hosts,
     )
-    zeroconf.register_service(info)
+    # The name is the node's id, so nobody has to be asked whether it is free.
+    zeroconf.register_service(info, cooperating_responders=True)
     ServiceBrowser(zeroconf, SERVICE_TYPE, listener)
     return zeroconf
 

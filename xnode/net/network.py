@@ -24,7 +24,7 @@ from xnode.net.gossip_guard import GuardedPubsub, HardGossipSub
 from xnode.net.hardening import HostLimits, close_host, hardened_host, swarm_of
 from xnode.net.hardening_service import running_service
 from xnode.net.listening import check_free, parse_addresses
-from xnode.net.mdns import running_mdns
+from xnode.net.mdns import run_mdns
 from xnode.net.notices import ConnectedPeer, PeerTable
 from xnode.net.peer_stream import PeerStream
 from xnode.net.streams import PeerId, Stream
@@ -183,12 +183,10 @@ class Network:
                     await self._pubsub.subscribe(topic)
                 for peer in settings.peers:
                     self.add_peer(peer)
-                if not settings.mdns:
-                    yield
-                else:
+                if settings.mdns:
                     own = self._host.get_transport_addrs()
-                    async with running_mdns(settings.network_id, self.peer_id, own, self._found):
-                        yield
+                    self._nursery.start_soon(run_mdns, settings.network_id, self.peer_id, own, self._found)
+                yield
             finally:
                 self._nursery.cancel_scope.cancel()
                 await close_host(self._host, CLOSE_SECONDS)
@@ -212,7 +210,13 @@ async def open_network(
     for peer in settings.peers:
         parse_peer(peer)
     check_free(listen)
+    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         network = Network(settings, seed, topics, clock, random, nursery)
         async with network._running(settings, listen):
-            yield network
+            try:
+                yield network
+            except Exception as error:  # noqa: BLE001  the task supervisor: it goes on below, out of the nurseries' groups
+                failure = error
+    if failure is not None:
+        raise failure
