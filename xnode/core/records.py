@@ -11,7 +11,7 @@ from xnode.core.codec import RECORD_BYTES_MAX, Malformed, Plain, decode, encode
 from xnode.core.hashing import NetworkKey, Tag, tagged_hash
 from xnode.core.keys import SigningKey, verify
 from xnode.core.lease import Resources
-from xnode.core.values import HASH_BYTES, SIGNATURE_BYTES, Address, Hash, PublicKey
+from xnode.core.values import HASH_BYTES, SIGNATURE_BYTES, U64_MAX, Address, Hash, PublicKey
 
 TEXT_CHARACTERS_MAX: Final = 256
 LIST_ITEMS_MAX: Final = 32
@@ -28,8 +28,8 @@ def read_bytes32(value: Plain, name: str) -> bytes:
 
 def read_int(value: Plain, name: str) -> int:
     """A u64 or Malformed."""
-    if type(value) is not int:
-        raise Malformed(f"{name} must be an integer")
+    if type(value) is not int or not 0 <= value <= U64_MAX:
+        raise Malformed(f"{name} must be an integer of u64")
     return value
 
 
@@ -75,7 +75,9 @@ class RecordKind(NamedTuple, Generic[RecordT]):
     signer: str
 
     def sign(self, network_key: NetworkKey, key: SigningKey, record: RecordT) -> bytes:
-        """The record's wire form."""
+        """The record's wire form; raises Malformed for one that `read` would refuse: peers would blame us for it."""
+        for (name, read), value in zip(self.readers, record, strict=True):
+            read(value, name)
         fields = encode(tuple(record))
         return encode((*record, key.sign(tagged_hash(network_key, self.tag, fields))))
 

@@ -1,0 +1,155 @@
+"""The provider's decision table (protocol section 12): every row, and what no row may ever do."""
+
+import itertools
+from typing import Any
+
+import pytest
+
+from tests.support.ledger import NOW, address_of, public_key_of
+from xnode.core.lease import LeaseRecord, LeaseState, Resources
+from xnode.core.machine import Machine, MachineSpec, MachineStatus, machine_name
+from xnode.core.provision import ACCEPT_WITHIN, BOOTS_MAX, Action, Situation, next_action
+from xnode.core.values import NS, ZERO_HASH, Hash
+
+LEASE = LeaseRecord(
+    lease_hash=Hash(b"l" * 32),
+    consumer=address_of("alice"),
+    provider=address_of("bob"),
+    resources=Resources(1, 512, 5),
+    duration=3600,
+    access_pub_key=public_key_of("alice-access"),
+    cost=10,
+    stake=2,
+    multiplier_milli=1000,
+    certificate_hash=ZERO_HASH,
+    created_at=NOW,
+    state=LeaseState.CREATED,
+    start_time=NOW,
+    host_key=public_key_of("host-key"),
+    accept_hash=ZERO_HASH,
+    end_hash=ZERO_HASH,
+)
+SPEC = MachineSpec(LEASE.lease_hash, 1, 512, 5, LEASE.access_pub_key, "")
+GRACE = 3600
+EXPIRY = LEASE.expiry
+LAST = EXPIRY + GRACE * NS
+STATUSES: tuple[MachineStatus | None, ...] = (None, *MachineStatus)
+UP = (MachineStatus.RUNNING, MachineStatus.PAUSED)
+DOWN = (MachineStatus.STOPPED, MachineStatus.FAILED)
+
+
+def machine(status: MachineStatus | None) -> Machine | None:
+    if status is None:
+        return None
+    name = machine_name(LEASE.lease_hash)
+    return Machine(SPEC, name, status, LEASE.host_key, 2222, "process", "", "none", NOW, NOW, "")
+
+
+def action(state: LeaseState | None, status: MachineStatus | None, now: int = NOW, **changes: Any) -> Action:
+    lease = LEASE._replace(state=state) if state else None
+    usual = Situation(lease, machine(status), now, GRACE, True, True, boots=0, is_withdrawn=False)
+    return next_action(usual._replace(**changes))
+
+
+@pytest.mark.parametrize("status", [None, MachineStatus.PROVISIONING, *DOWN])
+def test_a_created_lease_is_booted(status: MachineStatus | None) -> None:
+    assert action(LeaseState.CREATED, status) is Action.BOOT
+
+
+def test_a_created_lease_without_room_is_declined() -> None:
+    assert action(LeaseState.CREATED, None, has_room=False) is Action.DECLINE
+    assert action(LeaseState.CREATED, MachineStatus.PROVISIONING, has_room=False) is Action.BOOT
+
+
+def test_a_machine_that_answers_is_accepted() -> None:
+    assert action(LeaseState.CREATED, MachineStatus.RUNNING) is Action.ACCEPT
+    assert action(LeaseState.CREATED, MachineStatus.RUNNING, has_room=False, boots=1) is Action.ACCEPT
+
+
+@pytest.mark.parametrize("status", [None, *DOWN])
+def test_a_failed_boot_is_not_repeated_before_acceptance(status: MachineStatus | None) -> None:
+    assert action(LeaseState.CREATED, status, boots=1) is Action.NOTHING
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_nothing_is_done_for_an_unconfirmed_or_withdrawn_or_too_old_lease(status: MachineStatus | None) -> None:
+    assert action(LeaseState.CREATED, status, is_confirmed=False) is Action.NOTHING
+    assert action(LeaseState.CREATED, status, is_withdrawn=True) is Action.NOTHING
+    assert action(LeaseState.CREATED, status, NOW + ACCEPT_WITHIN + 1) is Action.NOTHING
+    assert action(LeaseState.CREATED, status, NOW + ACCEPT_WITHIN) is not Action.NOTHING
+
+
+@pytest.mark.parametrize("status", UP)
+def test_a_running_lease_is_left_alone(status: MachineStatus) -> None:
+    assert action(LeaseState.ACCEPTED, status) is Action.NOTHING
+    assert action(LeaseState.ACCEPTED, status, EXPIRY - 1) is Action.NOTHING
+
+
+@pytest.mark.parametrize("status", DOWN)
+def test_a_machine_that_fell_is_booted_again_a_few_times(status: MachineStatus) -> None:
+    assert action(LeaseState.ACCEPTED, status, boots=BOOTS_MAX - 1) is Action.BOOT
+    assert action(LeaseState.ACCEPTED, status, boots=BOOTS_MAX) is Action.NOTHING
+
+
+@pytest.mark.parametrize("status", MachineStatus)
+def test_an_accepted_lease_is_settled_from_its_expiry_and_expires_after_the_grace(status: MachineStatus) -> None:
+    assert action(LeaseState.ACCEPTED, status, EXPIRY - 1) is not Action.SETTLE
+    assert action(LeaseState.ACCEPTED, status, EXPIRY) is Action.SETTLE
+    assert action(LeaseState.ACCEPTED, status, LAST - 1) is Action.SETTLE
+    assert action(LeaseState.ACCEPTED, status, LAST) is Action.EXPIRE
+
+
+@pytest.mark.parametrize("now", [NOW, EXPIRY, LAST])
+def test_a_lease_whose_machine_is_lost_is_not_settled(now: int) -> None:
+    assert action(LeaseState.ACCEPTED, None, now) is Action.NOTHING
+
+
+@pytest.mark.parametrize("state", [LeaseState.SETTLED, LeaseState.CANCELLED, LeaseState.UNFULFILLED])
+def test_the_machine_of_an_ended_lease_is_destroyed(state: LeaseState) -> None:
+    assert action(state, None) is Action.NOTHING
+    for status in MachineStatus:
+        assert action(state, status, is_confirmed=False, has_room=False, boots=9) is Action.DESTROY
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_machine_without_a_lease_is_stopped_and_kept(status: MachineStatus | None) -> None:
+    expected = Action.NOTHING if status is None or status in DOWN else Action.STOP
+    assert action(None, status) is expected
+
+
+def every_situation() -> list[tuple[Situation, Action]]:
+    states = [LEASE._replace(state=state) for state in LeaseState]
+    times = (NOW, NOW + ACCEPT_WITHIN + 1, EXPIRY, LAST, LAST * 2)
+    flags = (True, False)
+    product = itertools.product((None, *states), STATUSES, times, flags, flags, (0, 1, BOOTS_MAX), flags)
+    situations = [
+        Situation(lease, machine(status), now, GRACE, confirmed, room, boots, withdrawn)
+        for lease, status, now, confirmed, room, boots, withdrawn in product
+    ]
+    return [(situation, next_action(situation)) for situation in situations]
+
+
+def test_a_machine_is_destroyed_only_after_its_lease_has_ended() -> None:
+    for situation, chosen in every_situation():
+        lease = situation.lease
+        if chosen is Action.DESTROY:
+            assert lease is not None
+            assert lease.is_final
+        if chosen is Action.EXPIRE:
+            assert lease is not None
+            assert lease.state is LeaseState.ACCEPTED
+            assert situation.now >= LAST
+
+
+def test_nothing_is_signed_that_the_ledger_would_refuse() -> None:
+    for situation, chosen in every_situation():
+        if chosen is Action.ACCEPT:
+            assert not situation.is_withdrawn
+        if chosen in (Action.ACCEPT, Action.SETTLE, Action.BOOT, Action.DECLINE):
+            assert situation.lease is not None
+            wanted = {Action.SETTLE: {LeaseState.ACCEPTED}, Action.BOOT: {LeaseState.CREATED, LeaseState.ACCEPTED}}
+            assert situation.lease.state in wanted.get(chosen, {LeaseState.CREATED})
+
+
+def test_every_action_is_reached() -> None:
+    assert {chosen for _, chosen in every_situation()} == set(Action)
