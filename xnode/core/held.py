@@ -1,5 +1,5 @@
-"""Blocks that wait for another block (protocol section 4): bounded, the oldest leaves first, retried when what they need
-arrives."""
+"""Blocks that wait for another block (protocol section 4): bounded, the oldest leaves first, retried when what they
+need arrives."""
 
 from typing import Final
 

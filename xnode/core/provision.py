@@ -3,7 +3,8 @@
 Theory of operation. The provider is level-triggered: every few seconds, and whenever the ledger changes, each lease of
 its own and each machine on its host are put to `next_action`. The answer depends on nothing but what is true now, so a
 restart in the middle of anything leads to the same next step. In order: a machine is booted for a confirmed lease, the
-lease is accepted once the machine answers, settled at its expiry, and the machine destroyed when the ledger has the end.
+lease is accepted once the machine answers, settled at its expiry, and the machine destroyed when the ledger has the
+end.
 
 An acceptance and a cancellation stand on two chains, so nothing in the ledger orders them: were both published, nodes
 would differ for ever on which came first. So a consumer asks its provider to withdraw before it cancels, and where it
