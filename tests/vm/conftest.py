@@ -1,4 +1,4 @@
-"""One tiny image for all, and one machine that the tests of a running machine share: each finds it again by adopting."""
+"""One tiny image for all, and one machine that tests share: each finds it again by adopting."""
 
 import sys
 from pathlib import Path
@@ -59,12 +59,25 @@ async def shared(shared_machine) -> tuple[QemuDriver, Shared]:
 
 
 @pytest.fixture
-async def driver(tiny_image, tmp_path):
-    """A driver with no machine, whose machines are destroyed in the end."""
-    async with open_driver(settings(tmp_path / "machines")) as driver:
-        try:
-            yield driver
-        finally:
-            with trio.CancelScope(shield=True):
-                for machine in driver.machines():
-                    await driver.destroy(machine.spec.lease_hash, ended(machine.spec.lease_hash))
+async def machines_root(tiny_image, tmp_path):
+    """A place for machines; those that a test leaves there are destroyed."""
+    root = tmp_path / "machines"
+    root.mkdir()
+    try:
+        yield root
+    finally:
+        with trio.CancelScope(shield=True):
+            await destroy_all(root)
+
+
+async def destroy_all(root: Path) -> None:
+    async with open_driver(settings(root)) as driver:
+        for machine in await driver.adopt():
+            await driver.destroy(machine.spec.lease_hash, ended(machine.spec.lease_hash))
+
+
+@pytest.fixture
+async def driver(machines_root):
+    """A driver with no machine."""
+    async with open_driver(settings(machines_root)) as driver:
+        yield driver

@@ -25,6 +25,10 @@ def qemu_of(machine) -> qemu_process.Process:
     return process
 
 
+def command_line(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 def proc_status(pid: int) -> dict[str, str]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -164,7 +168,7 @@ async def test_no_secret_is_in_the_command_line_or_readable_by_others(shared):
     _, at = shared
     directory = at.settings.root / at.machine.spec.lease_hash.hex()
     secret = (directory / "provider_key").read_bytes()
-    arguments = Path(f"/proc/{qemu_of(at.machine).pid}/cmdline").read_bytes()
+    arguments = command_line(qemu_of(at.machine).pid)
     record = (directory / "machine.json").read_text()
     assert secret not in arguments
     assert secret.hex() not in arguments.decode() + record
@@ -176,7 +180,8 @@ async def test_no_secret_is_in_the_command_line_or_readable_by_others(shared):
 
 async def test_disk_has_the_leased_size_and_is_mounted(shared):
     driver, at = shared
-    result = await driver.execute(at.machine.spec.lease_hash, "cat /sys/block/vda/size; grep -c ' /data ' /proc/mounts", 20)
+    command = "cat /sys/block/vda/size; grep -c ' /data ' /proc/mounts"
+    result = await driver.execute(at.machine.spec.lease_hash, command, 20)
     assert result.stdout == f"{(1 << 30) // 512}\n1\n".encode()
 
 
@@ -213,7 +218,6 @@ async def test_unknown_lease_is_not_found(shared):
 
 async def test_host_key_is_the_published_one(shared):
     _, at = shared
-    scan = await trio.run_process(
-        ["ssh-keyscan", "-T", "20", "-p", str(at.machine.ssh_port), "127.0.0.1"], capture_stdout=True, capture_stderr=True
-    )
+    command = ["ssh-keyscan", "-T", "20", "-p", str(at.machine.ssh_port), "127.0.0.1"]
+    scan = await trio.run_process(command, capture_stdout=True, capture_stderr=True)
     assert ssh_keys.known_hosts_line("127.0.0.1", at.machine.ssh_port, at.machine.host_key).encode() in scan.stdout

@@ -56,8 +56,7 @@ class Boot:
         next_look = trio.current_time()
         while not console.has_booted(self._directory):
             self._check_alive()
-            if console.has_panicked(self._directory):
-                raise self._fault("guest_panicked", "the guest's kernel panicked")
+            self._check_panic()
             if trio.current_time() >= next_look:
                 await self._check_state()
                 next_look = trio.current_time() + STATUS_POLL_SECONDS
@@ -82,15 +81,15 @@ class Boot:
             return
         if state == qmp.INTERNAL_ERROR:
             raise self._fault("machine_internal_error", "the accelerator can't go on (set it to tcg)")
-        if state == qmp.PANICKED:
-            raise self._fault("guest_panicked", "the guest's kernel panicked")
 
     def _check_alive(self) -> None:
         if not is_alive(self._process):
-            panicked = console.has_panicked(self._directory)
-            code, what = ("guest_panicked", "the guest's kernel panicked") if panicked else (
-                "machine_exited", "QEMU ended while the machine booted")  # fmt: skip
-            raise self._fault(code, what)
+            self._check_panic()
+            raise self._fault("machine_exited", "QEMU ended while the machine booted")
+
+    def _check_panic(self) -> None:
+        if words := console.panic(self._directory):
+            raise self._fault("guest_panicked", f"the guest's kernel gave up ({words})")
 
     def _fault(self, code: str, what: str) -> MachineFault:
         return MachineFault(code, f"{what}; its console ends with: {console.last_lines(self._directory)}")

@@ -9,6 +9,7 @@ from xnode.vm.limits import CONSOLE_BYTES_MAX, CONSOLE_TAIL_BYTES, CONSOLE_TAIL_
 from xnode.vm.qemu_command import CONSOLE, ERRORS
 
 _PANIC: Final = b"Kernel panic - not syncing"
+_PANIC_CHARACTERS_MAX: Final = 200
 
 
 def has_booted(directory: Path) -> bool:
@@ -16,17 +17,21 @@ def has_booted(directory: Path) -> bool:
     return MARKER in _read(directory / CONSOLE, CONSOLE_BYTES_MAX)
 
 
-def has_panicked(directory: Path) -> bool:
-    """Whether the guest's kernel gave up."""
-    return _PANIC in _read(directory / CONSOLE, CONSOLE_BYTES_MAX)
+def panic(directory: Path) -> str:
+    """What the guest's kernel said when it gave up; "" if it did not."""
+    _, found, rest = _read(directory / CONSOLE, CONSOLE_BYTES_MAX).partition(_PANIC)
+    return _printable(found + rest[:_PANIC_CHARACTERS_MAX]).partition("\n")[0]
 
 
 def last_lines(directory: Path) -> str:
     """The end of the console, or of QEMU's own complaints where the guest wrote nothing: printable ASCII."""
     raw = _read(directory / CONSOLE, CONSOLE_TAIL_BYTES) or _read(directory / ERRORS, CONSOLE_TAIL_BYTES)
-    text = "".join(chr(byte) if 32 <= byte < 127 or byte == 10 else "" for byte in raw)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in _printable(raw).splitlines() if line.strip()]
     return " | ".join(lines[-CONSOLE_TAIL_LINES:]) or "nothing"
+
+
+def _printable(raw: bytes) -> str:
+    return "".join(chr(byte) for byte in raw if 32 <= byte < 127 or byte == 10)
 
 
 def trim(directory: Path) -> None:

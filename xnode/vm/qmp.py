@@ -21,12 +21,11 @@ from xnode.vm.limits import QMP_SECONDS
 
 SOCKET_NAME: Final = "qmp.sock"
 INTERNAL_ERROR: Final = "internal-error"
-PANICKED: Final = "guest-panicked"
 _FORWARD: Final = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)\s")
 
 
 async def status(directory: Path) -> str:
-    """QEMU's run state: `running`, `paused`, `internal-error`, `guest-panicked`, `shutdown`, ..."""
+    """QEMU's run state: `running`, `paused`, `internal-error`, `shutdown`, ..."""
     async with _monitor(directory) as monitor:
         answer = cast(dict[str, object], await monitor.execute("query-status"))
         return str(answer["status"])
