@@ -1,6 +1,7 @@
 """The demo: a network of five on this machine, and one lease of a real machine from end to end."""
 
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,8 @@ NEEDED: Final = ("ssh", "scp", "ssh-keygen", "qemu-system-x86_64")
 @click.option("--setup-seconds", type=float, default=0.0, hidden=True)
 def demo(keep: bool, image: str, duration: int | None, root: Path | None, setup_seconds: float) -> None:
     """Lease a real machine on a network of five nodes, use it, and see it settled."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))  # so that the network is ended in any case
     timeline = Timeline()
     timeline.add("set up: system packages, Python packages", setup_seconds)
     folder = (root or Path(tempfile.mkdtemp(prefix="xnode-demo-"))).absolute()

@@ -1,6 +1,8 @@
 """`xnode devnet`: a whole network on this machine, one process a node."""
 
 import os
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -73,16 +75,28 @@ def built_images_dir() -> str:
 
 def usage_lines(network: Devnet) -> list[str]:
     """What to do with a network that is up."""
+    xnode_program = program()
     lines = [f"the network runs in {network.root}"]
     for member in network.of_kind("consumer")[:1]:
         directory = network.root / member.name
         lines += [
             f"  the consumer's API      {member.api_url}",
             f"  use its node            export XNODE_DATA_DIR={directory}",
-            "  lease a machine         xnode lease request --duration 600",
-            "  log in                  xnode ssh LEASE",
+            f"  lease a machine         {xnode_program} lease request --duration 600",
+            f"  log in                  {xnode_program} ssh LEASE",
         ]
-    return [*lines, f"  see and end it          xnode devnet status --dir {network.root}; xnode devnet down"]
+    return [
+        *lines,
+        f"  see how it is           {xnode_program} devnet status --dir {network.root}",
+        f"  end and remove it       {xnode_program} devnet down --purge --dir {network.root}",
+    ]
+
+
+def program() -> str:
+    """How this very xnode is called: by its name where that finds it, else by its path."""
+    installed = Path(sys.executable).with_name("xnode")
+    found = shutil.which("xnode")
+    return "xnode" if found and Path(found).resolve() == installed.resolve() else str(installed)
 
 
 @devnet.command()
