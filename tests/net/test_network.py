@@ -45,7 +45,7 @@ async def ask(network: Network, other: Network, data: bytes = b"ping") -> bytes:
 
 async def test_gossip_reaches_all_once_both_ways() -> None:
     got: tuple[list[bytes], ...] = ([], [], [])
-    async with open_node(1, got[0]) as a, open_node(2, got[1], peers=a.addresses) as b:  # noqa: SIM117  longer than a line
+    async with open_node(1, got[0]) as a, open_node(2, got[1], peers=a.addresses) as b:  # noqa: SIM117 -- longer than a line
         async with open_node(3, got[2], peers=b.addresses) as c:
             await eventually(lambda: len(b.peers()) == 2)
             await a.publish("t", b"from a")
@@ -67,7 +67,7 @@ async def test_gossip_before_any_peer_reaches_the_first() -> None:
 
 async def test_ignored_gossip_is_not_passed_on() -> None:
     got: tuple[list[bytes], ...] = ([], [])
-    async with open_node(1) as a, open_node(2, got[0], peers=a.addresses) as b:  # noqa: SIM117  longer than a line
+    async with open_node(1) as a, open_node(2, got[0], peers=a.addresses) as b:  # noqa: SIM117 -- longer than a line
         async with open_node(3, got[1], peers=b.addresses):
             await eventually(lambda: len(b.peers()) == 2)
             await a.publish("t", b"odd")
@@ -261,6 +261,32 @@ async def test_a_node_leaves_nothing_behind() -> None:
     assert threading.active_count() <= threads
 
 
+async def test_a_cancelled_node_ends_and_its_peers_notice() -> None:
+    async with open_node(1) as a:
+        with trio.move_on_after(0.5) as limit:
+            async with open_node(2, peers=a.addresses):
+                await trio.sleep_forever()
+        assert limit.cancelled_caught
+        assert trio.current_time() < limit.deadline + 3
+        await eventually(lambda: not a.peers())
+
+
+async def test_an_error_of_the_body_comes_out_as_it_is() -> None:
+    with pytest.raises(KeyError):
+        async with open_node(1):
+            raise KeyError("mine")
+
+
+async def test_a_peer_that_has_gone_is_forgotten() -> None:
+    async with open_node(1) as a:
+        async with open_node(2, peers=a.addresses) as b:
+            await eventually(lambda: a.peers())
+            gone = b.peer_id
+        await eventually(lambda: not a.peers())
+        await trio.sleep(0.3)
+        assert gone not in {str(peer) for peer in a._host.get_peerstore().peer_ids()}
+
+
 async def test_random_bytes_on_the_port_harm_nobody() -> None:
     chance = random.Random(7)
     async with open_node(1) as a, open_node(2) as friend:
@@ -300,7 +326,7 @@ async def test_random_bytes_on_every_protocol_harm_nobody() -> None:
 
 
 async def test_nodes_of_one_network_find_each_other_by_mdns() -> None:
-    async with open_node(1, mdns=True, network_id="ours") as a, open_node(3, mdns=True, network_id="theirs") as other:  # noqa: SIM117  longer than a line
+    async with open_node(1, mdns=True, network_id="ours") as a, open_node(3, mdns=True, network_id="theirs") as other:  # noqa: SIM117 -- longer than a line
         async with open_node(2, mdns=True, network_id="ours") as b:
             await eventually(lambda: peer_ids(a) == {b.peer_id} and peer_ids(b) == {a.peer_id})
             assert not other.peers()

@@ -77,7 +77,7 @@ async def open_stream(dialler: BasicHost, peer: ID, protocol: str) -> Any:
 async def until(condition: Callable[[], bool], seconds: float) -> bool:
     """Whether `condition` comes true in time."""
     with trio.move_on_after(seconds):
-        while not condition():  # noqa: ASYNC110  libp2p tells nobody
+        while not condition():  # noqa: ASYNC110 -- libp2p tells nobody
             await trio.sleep(0.01)
         return True
     return condition()

@@ -50,7 +50,7 @@ def open_node(
 async def eventually(condition: Callable[[], object]) -> None:
     """Waits until the condition is true; fails the test when it takes too long."""
     with trio.fail_after(PATIENCE_SECONDS):
-        while not condition():  # noqa: ASYNC110  what is waited for has no event
+        while not condition():  # noqa: ASYNC110 -- what is waited for has no event
             await trio.sleep(0.01)
 
 

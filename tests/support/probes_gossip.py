@@ -53,7 +53,7 @@ async def _survives(kit: Kit, packet: bytes, **settings: Any) -> bool:
                 await stream.write(packet)
                 await trio.sleep(0.3)
                 return await is_alive(attacker, node.host) and await _hears(kit, node)
-        except Exception:  # noqa: BLE001  a sick library raises anything, groups too
+        except Exception:  # noqa: BLE001 -- a sick library raises anything, groups too
             return False
 
 

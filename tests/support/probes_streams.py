@@ -50,7 +50,7 @@ async def is_alive(dialler: BasicHost, host: BasicHost) -> bool:
             await stream.write(b"p" * 32)
             answer: bytes = await stream.read(32)
             await stream.reset()
-    except Exception:  # noqa: BLE001  a sick library raises anything, groups too
+    except Exception:  # noqa: BLE001 -- a sick library raises anything, groups too
         return False
     return len(answer) == 32
 
@@ -70,7 +70,7 @@ async def handler_may_raise(kit: Kit) -> bool:
                 with suppress(Exception):
                     await (await open_stream(other, node.get_id(), "/bug/1")).read(1)
                 return await is_alive(other, node)
-        except Exception:  # noqa: BLE001  a sick library raises anything, groups too
+        except Exception:  # noqa: BLE001 -- a sick library raises anything, groups too
             return False
 
 
@@ -193,7 +193,7 @@ async def streams_are_shared(kit: Kit) -> bool:
             with trio.fail_after(3):
                 await connect(other, node)
                 await open_stream(other, node.get_id(), "/idle/1")
-        except Exception:  # noqa: BLE001  a sick library raises anything, groups too
+        except Exception:  # noqa: BLE001 -- a sick library raises anything, groups too
             return False
         return True
 
@@ -230,7 +230,7 @@ async def cut_is_no_end(kit: Kit) -> bool:
                 await far.read(1)
             except StreamEOF:
                 result.append(False)
-            except Exception:  # noqa: BLE001  a sick library raises anything, groups too
+            except Exception:  # noqa: BLE001 -- a sick library raises anything, groups too
                 result.append(True)
 
         nursery.start_soon(read)

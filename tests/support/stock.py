@@ -54,7 +54,7 @@ async def _run(name: str, verdicts: dict[str, bool]) -> None:
     with trio.move_on_after(PROBE_SECONDS):
         try:
             verdicts[name] = await ALL[name](StockKit())
-        except Exception as error:  # noqa: BLE001  a sick library raises anything, groups too
+        except Exception as error:  # noqa: BLE001 -- a sick library raises anything, groups too
             sys.stderr.write(f"{name}: {error!r}\n")
 
 

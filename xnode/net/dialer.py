@@ -116,7 +116,7 @@ class Dialer:
                 with trio.fail_after(DIAL_TIMEOUT_SECONDS):
                     await self._swarm.dial_addr(await _resolved(address), peer)
                 return
-            except (SwarmException, OSError, trio.TooSlowError) as error:
+            except (SwarmException, OSError, trio.TooSlowError, *ADDRESS_ERRORS) as error:
                 reason = str(error) or type(error).__name__
         raise PeerFault("peer_unreachable", f"peer {peer} can't be reached: {reason}", retryable=True)
 

@@ -84,7 +84,7 @@ class GuardedPubsub(Pubsub):
     async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
         try:
             fresh = msg_forwarder == self.my_id or self._judge(msg_forwarder, msg)
-        except Exception as error:  # noqa: BLE001  the peer-message edge: a message costs at most itself
+        except Exception as error:  # noqa: BLE001 -- the peer-message edge: a message costs at most itself
             log.info("a message of %s was dropped: %r", msg_forwarder, error)
             return
         if fresh:
@@ -108,7 +108,7 @@ class GuardedPubsub(Pubsub):
 def _is_well_signed(msg: rpc_pb2.Message) -> bool:
     try:
         return signature_validator(msg)
-    except Exception:  # noqa: BLE001  the peer-message edge: stock lets errors of the key's decoding through
+    except Exception:  # noqa: BLE001 -- the peer-message edge: stock lets errors of the key's decoding through
         return False
 
 
@@ -189,7 +189,7 @@ class HardGossipSub(GossipSub):
         while True:
             try:
                 await super().heartbeat()
-            except Exception as error:  # noqa: BLE001  the task supervisor: without heartbeat no mesh is kept
+            except Exception as error:  # noqa: BLE001 -- the task supervisor: without heartbeat no mesh is kept
                 log.warning("a gossip heartbeat failed: %r", error)
             await trio.sleep(HEARTBEAT_SECONDS)
 

@@ -147,7 +147,8 @@ def _guard(host: BasicHost, limits: HostLimits, is_allowed: Callable[[ID], bool]
         ("add_conn", AdmissionGuard(swarm, is_allowed)),
     ):
         setattr(swarm, name, guard)
-    setattr(swarm.auto_connector, "maybe_connect", trio.lowlevel.checkpoint)  # noqa: B010  it dials by its own lights
+    for name, nothing in (("maybe_connect", trio.lowlevel.checkpoint), ("record_disconnect", lambda _: None)):
+        setattr(swarm.auto_connector, name, nothing)  # it dials what it hears of, and forgets no peer
 
 
 async def close_host(host: BasicHost, seconds: float) -> None:
@@ -159,7 +160,7 @@ async def close_host(host: BasicHost, seconds: float) -> None:
             # All at once: one after another, as `host.close` does it, takes 0.2 s each.
             async with trio.open_nursery() as nursery:
                 for connection in connections:
-                    nursery.start_soon(_close_connection, connection)
+                    nursery.start_soon(close_connection, connection)
         for connection in connections:
             if isinstance(connection.muxed_conn, HardYamux):
                 await connection.muxed_conn.abort()
@@ -167,6 +168,7 @@ async def close_host(host: BasicHost, seconds: float) -> None:
             await host.close()
 
 
-async def _close_connection(connection: INetConn) -> None:
-    with suppress(Exception):
+async def close_connection(connection: INetConn) -> None:
+    """Closes one connection; that it is broken already is no failure."""
+    with suppress(Exception):  # the peer-message edge: libp2p raises here what the transport raised
         await connection.close()

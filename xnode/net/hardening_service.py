@@ -40,11 +40,11 @@ class TolerantManager(TrioManager):
 async def _contained(async_fn: Callable[..., Any], *args: Any) -> None:
     try:
         await async_fn(*args)
-    except Exception as error:  # noqa: BLE001  the task supervisor: a peer must not end the node
+    except Exception as error:  # noqa: BLE001 -- the task supervisor: a peer must not end the node
         log.info("a libp2p task failed: %r", error)
         owner = getattr(async_fn, "__self__", None)
         if isinstance(owner, SwarmConn | Yamux):
-            with suppress(Exception):
+            with suppress(Exception):  # the task supervisor: it was broken already
                 await owner.close()
 
 

@@ -57,7 +57,7 @@ class StreamGuard:
     async def _handle(self, stream: INetStream) -> None:
         try:
             await self._inner(stream)
-        except Exception as error:  # noqa: BLE001  the peer-message edge: it costs the peer that stream only
+        except Exception as error:  # noqa: BLE001 -- the peer-message edge: it costs the peer that stream only
             log.info("a stream of %s failed: %r", stream.muxed_conn.peer_id, error)
             await _reset(stream)
             return
@@ -69,6 +69,7 @@ class StreamGuard:
 
 
 async def _reset(stream: INetStream) -> None:
+    # The peer-message edge: a stream that can't even be reset is gone with its connection.
     with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS), suppress(Exception):
         await stream.reset()
 
@@ -88,7 +89,7 @@ class InboundDoor:
             return
         try:
             await self._hold(RawConnection(closer, False), maddr)
-        except Exception as error:  # noqa: BLE001  the peer-message edge: a bad handshake costs one connection
+        except Exception as error:  # noqa: BLE001 -- the peer-message edge: a bad handshake costs one connection
             log.debug("an inbound connection failed: %r", error)
         finally:
             await _close(closer)
@@ -101,6 +102,7 @@ class InboundDoor:
 
 
 async def _close(closer: ReadWriteCloser) -> None:
+    # The peer-message edge: libp2p raises here what the transport raised.
     with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS), suppress(Exception):
         await closer.close()
 
@@ -114,7 +116,7 @@ class AdmissionGuard:
 
     async def __call__(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
         if not self._is_allowed(muxed_conn.peer_id):
-            with suppress(Exception):
+            with suppress(Exception):  # the peer-message edge: it is refused, however it takes that
                 await muxed_conn.close()
             raise SwarmException("this peer is banned here")
         return await self._add_conn(muxed_conn, direction)

@@ -12,6 +12,8 @@ from typing import Final
 import ifaddr
 import trio
 from multiaddr import Multiaddr
+from multiaddr.exceptions import Error as MultiaddrError
+from zeroconf import Error as ZeroconfError
 from zeroconf import InterfaceChoice, ServiceBrowser, ServiceInfo, ServiceListener, Zeroconf
 
 log = logging.getLogger(__name__)
@@ -31,14 +33,14 @@ class _Names(ServiceListener):
     def __init__(self) -> None:
         self.names: dict[str, None] = {}
 
-    def add_service(self, zc: Zeroconf, type_: str, name: str) -> None:  # noqa: ARG002  zeroconf's shape
+    def add_service(self, zc: Zeroconf, type_: str, name: str) -> None:  # noqa: ARG002 -- zeroconf's shape
         if len(self.names) < NAMES_MAX:
             self.names[name] = None
 
     def update_service(self, zc: Zeroconf, type_: str, name: str) -> None:
         self.add_service(zc, type_, name)
 
-    def remove_service(self, zc: Zeroconf, type_: str, name: str) -> None:  # noqa: ARG002  zeroconf's shape
+    def remove_service(self, zc: Zeroconf, type_: str, name: str) -> None:  # noqa: ARG002 -- zeroconf's shape
         self.names.pop(name, None)
 
 
@@ -62,13 +64,23 @@ async def _tell(zeroconf: Zeroconf, listener: _Names, network_id: str, own_id: s
     while True:
         for name in tuple(listener.names):
             info = ServiceInfo(SERVICE_TYPE, name)
-            if not info.load_from_cache(zeroconf) or not info.port:
-                continue
-            told = info.decoded_properties
-            peer = told.get("peer")
-            if told.get("network") == network_id and peer and peer != own_id:
-                found(peer, [_multiaddr(host, info.port) for host in info.parsed_addresses()[:ADDRESSES_MAX]])
+            if info.load_from_cache(zeroconf):
+                peer, addresses = _read(info, network_id)
+                if addresses and peer != own_id:
+                    found(peer, addresses)
         await trio.sleep(TELL_SECONDS)
+
+
+def _read(info: ServiceInfo, network_id: str) -> tuple[str, list[Multiaddr]]:
+    """The peer's id and addresses; no addresses when it is of another network or makes no sense."""
+    told = info.decoded_properties
+    if not info.port or told.get("network") != network_id:
+        return "", []
+    try:
+        addresses = [_multiaddr(host, info.port) for host in info.parsed_addresses()[:ADDRESSES_MAX]]
+    except (MultiaddrError, ValueError):
+        addresses = []
+    return told.get("peer") or "", addresses
 
 
 def _start(listener: _Names, network_id: str, peer_id: str, addresses: Sequence[Multiaddr]) -> Zeroconf | None:
@@ -78,7 +90,7 @@ def _start(listener: _Names, network_id: str, peer_id: str, addresses: Sequence[
     loopback = all(ipaddress.ip_address(host).is_loopback for host in hosts)
     try:
         zeroconf = Zeroconf(interfaces=["127.0.0.1"] if loopback else InterfaceChoice.All)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: no interface at all
         log.warning("mDNS can't be used here, other nodes must be configured: %s", error)
         return None
     info = ServiceInfo(
@@ -89,8 +101,11 @@ def _start(listener: _Names, network_id: str, peer_id: str, addresses: Sequence[
         server=f"{peer_id}.local.",
         parsed_addresses=hosts,
     )
-    # The name is the node's id, so nobody has to be asked whether it is free.
-    zeroconf.register_service(info, cooperating_responders=True)
+    try:
+        # The name is the node's id, so nobody has to be asked whether it is free.
+        zeroconf.register_service(info, cooperating_responders=True)
+    except (OSError, ZeroconfError) as error:
+        log.warning("this node can't announce itself by mDNS: %s", error)
     ServiceBrowser(zeroconf, SERVICE_TYPE, listener)
     return zeroconf
 

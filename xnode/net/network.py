@@ -21,7 +21,7 @@ from xnode.core.faults import CallerFault, PeerFault
 from xnode.net.dialer import Dialer, parse_peer, parse_peer_id
 from xnode.net.gossip import DATA_BYTES_MAX, Bans, GossipJudge, Judged, Topic, Verdict
 from xnode.net.gossip_guard import GuardedPubsub, HardGossipSub
-from xnode.net.hardening import HostLimits, close_host, hardened_host, swarm_of
+from xnode.net.hardening import HostLimits, close_connection, close_host, hardened_host, swarm_of
 from xnode.net.hardening_service import running_service
 from xnode.net.listening import check_free, parse_addresses
 from xnode.net.mdns import run_mdns
@@ -128,6 +128,8 @@ class Network:
         except trio.TooSlowError:
             raise PeerFault("peer_unreachable", f"peer {peer_id} did not answer", retryable=True) from None
         except HostException as error:
+            if not self._dialer.is_connected(peer):
+                raise PeerFault("peer_unreachable", f"peer {peer_id} is gone", retryable=True) from error
             raise PeerFault("protocol_refused", f"peer {peer_id} does not serve {protocol}") from error
         except (SwarmException, IOException, OSError) as error:
             raise PeerFault("peer_unreachable", f"peer {peer_id}: {error}", retryable=True) from error
@@ -146,7 +148,7 @@ class Network:
     async def disconnect(self, peer_id: PeerId) -> None:
         """Closes all connections to the peer, if there are any. It may come again."""
         for connection in list(swarm_of(self._host).connections.get(parse_peer_id(peer_id), ())):
-            await connection.close()
+            await close_connection(connection)
 
     def ban(self, peer_id: PeerId, seconds: float, reason: str) -> None:
         """Disconnects the peer and lets it not come again, in either direction, until the time is over."""
@@ -216,7 +218,7 @@ async def open_network(
         async with network._running(settings, listen):
             try:
                 yield network
-            except Exception as error:  # noqa: BLE001  the task supervisor: it goes on below, out of the nurseries' groups
+            except Exception as error:  # noqa: BLE001 -- a task edge: it goes on below, out of all groups
                 failure = error
     if failure is not None:
         raise failure
