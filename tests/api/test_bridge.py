@@ -88,7 +88,7 @@ async def test_the_deadline_ends_the_act() -> None:
     async with open_bridge() as bridge:
         with pytest.raises(Unavailable) as caught:
             await on_asyncio(lambda: bridge.call(act, deadline_s=0.02))
-        assert (caught.value.code, caught.value.retryable) == ("deadline", True)
+        assert (caught.value.code, caught.value.retryable) == ("deadline", False)
         with trio.fail_after(1):
             await act.cancelled.wait()
 
@@ -107,7 +107,7 @@ async def test_a_stopping_node_ends_calls_under_way() -> None:
             nursery.start_soon(caller, bridge)
             await act.began.wait()
         await act.cancelled.wait()
-    assert [fault.code for fault in faults] == ["node_stopping"]
+    assert [(fault.code, fault.retryable) for fault in faults] == [("node_stopping", False)]
 
 
 async def test_a_call_after_the_end_is_refused() -> None:
@@ -115,7 +115,7 @@ async def test_a_call_after_the_end_is_refused() -> None:
         pass
     with pytest.raises(Unavailable) as caught:
         await on_asyncio(lambda: bridge.call(double, 1))
-    assert caught.value.code == "node_stopping"
+    assert (caught.value.code, caught.value.retryable) == ("node_stopping", True)
 
 
 def test_a_call_after_trio_itself_has_ended_is_refused() -> None:

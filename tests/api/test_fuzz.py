@@ -15,7 +15,7 @@ from tests.support.node_port import Running, running_api
 from xnode.api.app import CALLS
 from xnode.api.settings import ApiSettings
 
-LIVELY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+LIVELY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 FORM = {"vcpus": 1, "memory_mb": 1, "disk_gb": 1, "duration": 60, "access_pub_key": public_key_of("x").hex()}
 PIECES = [
     b"GET ",

@@ -1,5 +1,6 @@
 """Who may call what, over real HTTP; and the rate limit's arithmetic."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.node_port import Running, access_headers, running_api
+from xnode.api import parse
 from xnode.api.app import create_app
 from xnode.api.guard import Buckets, client_of, is_loopback
 from xnode.api.settings import ApiSettings
@@ -77,6 +79,12 @@ def test_bound_to_others_without_a_token_it_does_not_start(open_api: Running, bi
     assert caught.value.code == "token_needed"
 
 
+@pytest.mark.parametrize("token", ["", "  "])
+def test_an_empty_token_does_not_start(open_api: Running, token: str) -> None:
+    with pytest.raises(OperatorFault, match="xnode token new"):
+        create_app(open_api.node, None, ApiSettings(token=token))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("bind", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_loopback(bind: str) -> None:
     assert is_loopback(bind)
@@ -142,6 +150,17 @@ def test_large_bodies(closed_api: Running, is_chunked: bool) -> None:
     content = iter([body[:500], body[500:]]) if is_chunked else body
     answer = closed_api.http.post("/attestation/request", content=content, headers=headers)
     assert code_of(answer) == (413, "too_large")
+
+
+def test_a_body_that_does_not_come(open_api: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parse, "BODY_SECONDS", 0.02)
+    with socket.create_connection(("127.0.0.1", open_api.port), timeout=5) as client:
+        client.sendall(
+            b"POST /blocks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+        )
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"too_slow" in answer
 
 
 @pytest.mark.parametrize(

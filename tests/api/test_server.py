@@ -37,6 +37,17 @@ async def test_port_0_gives_the_real_port() -> None:
             assert (await client.head()).startswith(b"HTTP/1.1 200")
 
 
+async def test_answers_do_not_wait_for_acknowledgements() -> None:
+    """Without TCP_NODELAY the second and later answers of a connection take 40 ms each."""
+    async with serve_http(make_app(), ApiSettings(port=0)) as bound, connect(bound.port) as client:
+        began = trio.current_time()
+        for _ in range(20):
+            await client.send(GET)
+            await client.head()
+            await client.exactly(4)
+        assert trio.current_time() - began < 0.5
+
+
 async def test_a_taken_port_names_the_setting() -> None:
     async with serve_http(make_app(), ApiSettings(port=0)) as bound:
         with pytest.raises(OperatorFault, match="--api-port") as caught:

@@ -1,5 +1,6 @@
 """The tunnel over real HTTP: hand-over to the node, refusals, and a server that stops meanwhile."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -8,11 +9,17 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.support.ledger import NOW
 from tests.support.node_port import MemoryNode, Running, access_headers, running_api, serving
 from tests.support.raw_http import RawClient, connect
+from xnode.api.bridge import Bridge, open_bridge
+from xnode.api.hijack import Detached
+from xnode.api.port import TunnelEnd
 from xnode.api.settings import ApiSettings
+from xnode.api.tunnel import Handover
 from xnode.core.faults import MachineFault, NotAllowed, PeerFault, Unavailable
 from xnode.core.lease import LeaseState
 from xnode.core.values import NS, Hash
@@ -160,6 +167,73 @@ async def test_a_server_that_stops_ends_what_is_under_way(tmp_path: Path) -> Non
         assert b"node_stopping" in await client.rest()
     assert node.cancelled == ["open_tunnel"]
     node.store.close()
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200), st.lists(st.integers(1, 60), max_size=12), st.sampled_from([UPGRADE, ""]))
+def test_no_byte_is_lost_however_the_request_is_cut(running: Running, data: bytes, cuts: list[int], extra: str) -> None:
+    request = head(running.node.leases[LeaseState.ACCEPTED], {"Authorization": "Bearer secret"}, extra) + data
+    with socket.create_connection(("127.0.0.1", running.port), timeout=5) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for size in cuts:
+            client.sendall(request[:size])
+            request = request[size:]
+        client.sendall(request)
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answer.partition(b"\r\n\r\n")[2] == data + b"bye"
+
+
+class Joined(TunnelEnd):
+    """A far end that fails, or keeps what it is given."""
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        self.fault = fault
+        self.given: list[bytes] = []
+
+    async def join(self, sock: socket.socket, early: bytes, eof: bool) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.given.append(early)
+        sock.close()
+
+    async def abandon(self) -> None:
+        raise AssertionError("joined, not abandoned")
+
+
+async def cross(bridge: Bridge, end: TunnelEnd, sock: socket.socket) -> Handover:
+    """The hand-over as the HTTP thread does it."""
+    handover = Handover(Detached(sock, b"early", False))
+
+    async def main() -> None:
+        await handover.cross(bridge, end)
+
+    await trio.to_thread.run_sync(lambda: asyncio.run(main()))
+    return handover
+
+
+@pytest.mark.parametrize("fault", [None, PeerFault("gone", "the provider went away")])
+async def test_the_hand_over_leaves_the_socket_with_one_owner(fault: Exception | None) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        async with open_bridge() as bridge:
+            end = Joined(fault)
+            handover = await cross(bridge, end, theirs)
+        assert end.given == ([] if fault else [b"early"])
+        assert not handover.take()
+        assert ours.recv(1) == b""
+
+
+async def test_a_hand_over_to_a_node_that_is_gone_closes_the_socket() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        async with open_bridge() as bridge:
+            pass
+        end = Joined()
+        await cross(bridge, end, theirs)
+        assert end.given == []
+        assert ours.recv(1) == b""
 
 
 def test_a_tunnel_does_not_stop_other_requests(running: Running) -> None:

@@ -26,8 +26,10 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-def node_stopping() -> Unavailable:
-    """The fault of every call that meets a node on its way down."""
+def node_stopping(has_begun: bool = False) -> Unavailable:
+    """The fault of every call that meets a node on its way down; one that has begun may have had its effect."""
+    if has_begun:
+        return Unavailable("node_stopping", "the node is stopping; see what has come of this when it is back")
     return Unavailable("node_stopping", "the node is stopping; ask again when it is back", retryable=True)
 
 
@@ -80,7 +82,7 @@ class Bridge:
             if not limit.expired():
                 raise
             text = f"the node did not finish within {deadline_s:g} s; look at the state of things, then ask again"
-            raise Unavailable("deadline", text, retryable=True) from None
+            raise Unavailable("deadline", text) from None
         finally:
             self._leave(call)
 
@@ -90,7 +92,7 @@ class Bridge:
             self._closed = True
             calls = tuple(self._calls)
         for call in calls:
-            self._deliver(call, outcome.Error(node_stopping()))
+            self._deliver(call, outcome.Error(node_stopping(has_begun=True)))
 
     def _enter(self, call: _Call[Any]) -> None:
         with self._lock:
@@ -121,7 +123,7 @@ class Bridge:
         with call.scope:
             result = await outcome.acapture(act, *args)
             if isinstance(result, outcome.Error) and not isinstance(result.error, Exception):
-                self._deliver(call, outcome.Error(node_stopping()))
+                self._deliver(call, outcome.Error(node_stopping(has_begun=True)))
                 result.unwrap()  # cancelled, by the caller or with the node: that goes on
             self._deliver(call, result)
 

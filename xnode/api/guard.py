@@ -83,6 +83,8 @@ class Guard:
         self._monotonic = monotonic
         self._buckets = Buckets(settings.rate, settings.burst)
         self._open = settings.token is None
+        if settings.token is not None and not settings.token.strip():
+            raise OperatorFault("empty_token", "the operator's token is empty: make another (`xnode token new`)")
         if self._open and not is_loopback(settings.bind):
             text = (
                 f"the API is bound to {settings.bind}, which others can reach: make a token first (`xnode token new`)"

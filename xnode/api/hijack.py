@@ -11,12 +11,14 @@ Further bounds that uvicorn does not set: connections at once, bytes of a head, 
 """
 
 import asyncio
+import contextlib
 import json
 import re
 import socket
 from typing import Any, Final, NamedTuple
 
 import httptools
+from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from xnode.api.settings import CONNECTIONS_MAX, EARLY_BYTES_MAX, HEAD_BYTES_MAX, IDLE_SECONDS, MESSAGE_BYTES_MAX
@@ -45,7 +47,7 @@ class Hijack:
         self.upgrade = upgrade
 
     async def take(self) -> Detached:
-        """Answers 101 or 200 and takes the connection out; raises ConnectionResetError if the client has left."""
+        """Answers 101 or 200 and takes the connection out; raises ClientDisconnect if the client has left."""
         return await self._protocol.detach(SWITCH_HEAD if self.upgrade else PLAIN_HEAD)
 
 
@@ -124,7 +126,7 @@ class HijackProtocol(HttpToolsProtocol):
     async def detach(self, head: bytes) -> Detached:
         """Writes `head` and lets go of the connection; see `Hijack.take`."""
         if self.transport.is_closing() or self.cycle.response_started:
-            raise ConnectionResetError("the client has closed the connection")
+            raise ClientDisconnect
         sock = self.transport.get_extra_info("socket").dup()
         self.cycle.response_started = self.cycle.response_complete = True
         try:
@@ -140,10 +142,10 @@ class HijackProtocol(HttpToolsProtocol):
     async def _write_out(self, head: bytes) -> None:
         self.transport.set_write_buffer_limits(0)
         self.transport.write(head)
-        async with asyncio.timeout(WRITE_SECONDS):
-            await self.flow.drain()
-        if self.transport.is_closing():
-            raise ConnectionResetError("the client has closed the connection")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.flow.drain(), WRITE_SECONDS)
+        if self.transport.is_closing() or self.transport.get_write_buffer_size():
+            raise ClientDisconnect
 
     def _head_end(self, data: bytes, start: int) -> int:
         """Where the first head that ends in data[start:] ends, or the end of the data."""

@@ -4,6 +4,7 @@ The far end is opened first, so every refusal is an ordinary answer. Then the cl
 and crosses to trio once; who takes it is decided under a lock, because either side may be cancelled in between.
 """
 
+import logging
 import threading
 from typing import Final
 
@@ -19,15 +20,17 @@ from xnode.api.hijack import EXTENSION, Detached, Hijack
 from xnode.api.parse import optional, path_hash
 from xnode.api.port import AccessProof, TunnelEnd
 from xnode.api.schema import TEXT
-from xnode.core.faults import CallerFault, NotAllowed
+from xnode.core.faults import CallerFault, Fault, NotAllowed
 from xnode.core.values import U64_MAX, signature_from_hex
+
+log = logging.getLogger(__name__)
 
 OPEN_SECONDS: Final = 60.0
 SIGNATURE: Final = optional("X-Access-Signature", "text", "ed25519 by the lease's access key, 128 hex characters")
 TIMESTAMP: Final = optional("X-Access-Timestamp", "text", "Unix nanoseconds that the signature covers")
 
 
-class _Handover:
+class Handover:
     """A client's socket on its way from asyncio to trio: exactly one side takes it."""
 
     def __init__(self, client: Detached) -> None:
@@ -52,9 +55,11 @@ class _Handover:
             raise
 
     async def cross(self, bridge: Bridge, end: TunnelEnd) -> None:
-        """On the HTTP thread."""
+        """On the HTTP thread; there is no way left to tell the client of a fault but to close."""
         try:
             await bridge.call(self.join, end)
+        except Fault as fault:
+            log.info("a tunnel ended before its first byte: %s", fault)
         finally:
             if self.take():
                 self.client.sock.close()
@@ -113,7 +118,7 @@ async def open_tunnel(api: Api, asked: Asked) -> Response:
     except BaseException:
         await api.bridge.call(end.abandon)
         raise
-    await _Handover(client).cross(api.bridge, end)
+    await Handover(client).cross(api.bridge, end)
     return _Taken()
 
 
