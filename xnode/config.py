@@ -44,6 +44,7 @@ class Config(NamedTuple):
     machines_max: int = 100  # 1 to 1000
     tunnels_max: int = 100  # 1 to 10000
     tunnels_per_lease_max: int = 16  # 1 to 1000
+    debug_loop: bool = False  # report tasks that keep the loop for longer than 10 ms
 
 
 LIMITS: Final[dict[str, tuple[int, int]]] = {

@@ -4,6 +4,7 @@ Order of the start: settings and keys, store, machines, network, roles, HTTP; on
 there. The end is the same backwards. SIGTERM and SIGINT end it with status 0; a second one ends it at once.
 """
 
+import gc
 import json
 import logging
 import os
@@ -29,6 +30,7 @@ from xnode.config import LOOPBACK, Config, DataDir
 from xnode.core.faults import Fault, OperatorFault
 from xnode.core.genesis import Genesis
 from xnode.core.lease import Resources
+from xnode.loop_watch import LoopWatch
 from xnode.net.handshake import Handshake, Hello
 from xnode.net.network import NetSettings, Network, open_network
 from xnode.net.rpc import Rpc
@@ -57,7 +59,8 @@ def run_node(data_dir: DataDir, config: Config) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL)
     status = 0
     try:
-        trio.run(_main, data_dir, config, restrict_keyboard_interrupt_to_checkpoints=True)
+        watch = [LoopWatch()] if config.debug_loop else []
+        trio.run(_main, data_dir, config, restrict_keyboard_interrupt_to_checkpoints=True, instruments=watch)
     except* Fault as group:
         status = 1
         for fault in _leaves(group):
@@ -101,6 +104,7 @@ async def _obey_signals(life: trio.CancelScope, task_status: trio.TaskStatus[Non
 async def _run(data_dir: DataDir, config: Config) -> None:
     try:
         async with _node(data_dir, config) as (service, roles, bound):
+            gc.freeze()  # what the imports made stays for good: a full collection need not walk it and hold up the loop
             _write_run_file(data_dir, service, roles, bound)
             log.info("node %s is up: API %s, roles %s", service.address.hex(), bound.url, ", ".join(roles.names()))
             async with trio.open_nursery() as nursery:

@@ -241,15 +241,21 @@ class Consumer:
 
     async def _accepted(self, provider: Address, lease_hash: Hash) -> None:
         """Returns once the ledger has the acceptance; raises Unavailable when the provider says that it failed."""
+        ask_at = trio.current_time()
         while self._own_lease(lease_hash).state is LeaseState.CREATED:
-            phase, reason = await self._progress(provider, lease_hash)
-            self._log.record(lease_hash, f"provider_{phase}", reason)
-            if phase == "failed":
-                raise Unavailable("provider_failed", reason or "it could not boot the machine")
+            if trio.current_time() >= ask_at:
+                await self._check_progress(provider, lease_hash)
+                ask_at = trio.current_time() + LOOK_EVERY
             await self._changed.wait(LOOK_EVERY)
         if self._own_lease(lease_hash).state is not LeaseState.ACCEPTED:
             raise Unavailable("lease_ended", "the lease ended before it was accepted")
         self._log.record(lease_hash, "accepted", "the machine answers on SSH")
+
+    async def _check_progress(self, provider: Address, lease_hash: Hash) -> None:
+        phase, reason = await self._progress(provider, lease_hash)
+        self._log.record(lease_hash, f"provider_{phase}", reason)
+        if phase == "failed":
+            raise Unavailable("provider_failed", reason or "it could not boot the machine")
 
     async def _progress(self, provider: Address, lease_hash: Hash) -> tuple[str, str]:
         try:

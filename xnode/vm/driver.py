@@ -1,7 +1,7 @@
 """The port that every machine driver fills: one-sentence contracts, the same for QEMU, Lima and the simulator's fake.
 
 A driver keeps what it knows on disk, so that a node that was killed finds its machines again. All methods run on the
-node's trio loop and block it for no more than a few milliseconds; all failures are MachineFault, NotFound or WrongState.
+node's trio loop and block it for no more than a few milliseconds; they fail with MachineFault, NotFound or WrongState.
 """
 
 from abc import ABC, abstractmethod
