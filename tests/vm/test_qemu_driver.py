@@ -256,6 +256,13 @@ async def test_missing_image_tells_the_operator_what_to_run(tmp_path):
             await driver.create(new_spec(new_consumer(), image="../tiny"))
 
 
+@pytest.mark.parametrize("key", [bytes(32), b"\1" + bytes(31), b"\xff" * 32])
+async def test_weak_access_key_is_refused(driver, key):
+    with pytest.raises(CallerFault) as caught:
+        await driver.create(new_spec(new_consumer())._replace(access_key=key))
+    assert caught.value.code == "bad_access_key"
+
+
 async def test_host_without_room_refuses(driver):
     with pytest.raises(Unavailable) as caught:
         await driver.create(new_spec(new_consumer())._replace(disk_gb=10**6))

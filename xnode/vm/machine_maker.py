@@ -6,7 +6,8 @@ from pathlib import Path
 
 import trio
 
-from xnode.core.faults import MachineFault, OperatorFault
+from xnode.core.faults import CallerFault, MachineFault, OperatorFault
+from xnode.core.keys import is_valid_point
 from xnode.core.machine import MachineSpec, MachineStatus
 from xnode.vm import images, machine_files, ssh_keys, state
 from xnode.vm.durable import remove_tree
@@ -29,6 +30,8 @@ class MachineMaker:
 
     async def make(self, spec: MachineSpec, image_name: str, accelerator: str, now: int) -> Record:
         """Makes it; `now` in ns. Raises OperatorFault, MachineFault or CallerFault (see images.py)."""
+        if not is_valid_point(spec.access_key):  # an all-zero key, say, would let anybody in
+            raise CallerFault("bad_access_key", "the access key is no ed25519 public key")
         image = await trio.to_thread.run_sync(self._open, image_name)
         provider_seed, host_seed = ssh_keys.new_seed(self._random), ssh_keys.new_seed(self._random)
         record = Record(

@@ -132,6 +132,8 @@ class QemuDriver(Driver):
                 await self._move(entry, MachineStatus.RUNNING)
             return
         if not is_alive(entry.process):
+            await self._close_shell(entry)
+            await self._end(entry.record.spec.lease_hash, gently=False)  # one that could not be taken over
             await self._spawn(entry)
         boot = Boot(self._thread, self._run_directory(entry), entry.process)
         port = await boot.forwarded_port(entry.record.uuid)

@@ -72,7 +72,7 @@ def load(directory: Path) -> Record:
     try:
         with path.open("rb") as file:
             return parse(file.read(RECORD_BYTES_MAX))
-    except (OSError, ValueError, KeyError, TypeError, CallerFault) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, CallerFault) as error:
         message = f"{path} can't be read ({error}): restore it, or remove {directory} if its lease is over"
         raise MachineFault("machine_record_damaged", message) from error
 
@@ -87,7 +87,7 @@ def render(record: Record) -> bytes:
 
 
 def parse(data: bytes) -> Record:
-    """The record from JSON; raises ValueError, KeyError, TypeError or CallerFault where it is not one."""
+    """The record from JSON; raises ValueError, KeyError, TypeError, AttributeError or CallerFault where it is not."""
     plain = json.loads(data)
     if plain.pop("format") != _FORMAT:
         raise ValueError("written by another version of the node")

@@ -1,0 +1,155 @@
+"""The small pieces of the driver: the accelerator's judgement, QEMU's monitor text, consoles, files, processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.qemu import new_consumer, new_spec
+from xnode.core.faults import CallerFault, MachineFault, OperatorFault, Unavailable
+from xnode.vm import accelerator, console, images, machine_files, qemu_process, qmp, shell
+from xnode.vm.asyncio_thread import open_asyncio_thread
+from xnode.vm.qemu_process import Identity, Process
+
+USERNET = """VLAN -1 (net0):
+  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ
+  TCP[ESTABLISHED]   21       127.0.0.1 40000       10.0.2.15    22     0     0
+  TCP[HOST_FORWARD]  12       127.0.0.1 39583       10.0.2.15    22     0     0
+"""
+
+
+@pytest.mark.parametrize(("speed", "expected"), [(0, "tcg"), (1.2e6, "tcg"), (50e6, "tcg"), (2e9, "kvm")])
+def test_kvm_only_where_it_is_fast(speed, expected):
+    assert accelerator.judge(speed).accelerator == expected
+
+
+async def test_operator_chooses_the_accelerator_or_is_told_what_there_is():
+    assert (await accelerator.choose("tcg", Identity(0, 0))).accelerator == "tcg"
+    with pytest.raises(OperatorFault, match="kvm, tcg"):
+        await accelerator.choose("hvf", Identity(0, 0))
+
+
+def test_forwarded_port_is_read_from_the_monitor():
+    assert qmp.parse_forward(USERNET) == 39583
+    assert qmp.parse_forward("nothing") == 0
+
+
+async def test_dead_monitor_is_a_named_fault(tmp_path):
+    async with open_asyncio_thread() as thread:
+        with pytest.raises(MachineFault) as caught:
+            await thread.run(qmp.status, tmp_path)
+    assert (caught.value.code, caught.value.retryable) == ("qmp_failed", True)
+
+
+async def test_closed_thread_refuses():
+    async with open_asyncio_thread() as thread:
+        pass
+    with pytest.raises(Unavailable):
+        await thread.run(qmp.status, Path("/"))
+
+
+def test_console_is_untrusted_text(tmp_path):
+    (tmp_path / "console").write_bytes(b"\x1b[2J" + b"old\n" * 3000 + b"last \xff\x00line\r\n")
+    assert console.last_lines(tmp_path).endswith("old | last line")
+    assert not console.has_booted(tmp_path)
+    (tmp_path / "console").write_bytes(b"x\n" + images.MARKER + b"\n")
+    assert console.has_booted(tmp_path)
+
+
+def test_console_that_is_a_link_is_not_followed(tmp_path):
+    (tmp_path / "secret").write_bytes(images.MARKER)
+    (tmp_path / "console").symlink_to("secret")
+    assert (console.has_booted(tmp_path), console.last_lines(tmp_path)) == (False, "nothing")
+
+
+def test_qemus_own_words_stand_in_for_an_empty_console(tmp_path):
+    (tmp_path / "qemu.err").write_bytes(b"qemu: no such machine\n")
+    assert console.last_lines(tmp_path) == "qemu: no such machine"
+
+
+def test_panic_is_found_with_its_reason(tmp_path):
+    assert console.panic(tmp_path) == ""
+    (tmp_path / "console").write_bytes(b"[1] Kernel panic - not syncing: VFS\r\n[2] CPU 0\n")
+    assert console.panic(tmp_path) == "Kernel panic - not syncing: VFS"
+
+
+def test_long_console_is_emptied(tmp_path):
+    (tmp_path / "console").write_bytes(bytes((1 << 20) + 1))
+    console.trim(tmp_path)
+    assert (tmp_path / "console").read_bytes() == b""
+
+
+def test_process_is_known_by_its_start_time():
+    own = Process(os.getpid(), qemu_process.started_ticks(os.getpid()))
+    assert qemu_process.is_alive(own)
+    assert not qemu_process.is_alive(own._replace(started_ticks=own.started_ticks + 1))
+    assert not qemu_process.is_alive(Process(0, 0))
+    qemu_process.kill(own._replace(started_ticks=1))  # another process of the same number: not killed
+
+
+def test_ended_child_is_reaped():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    process = Process(child.pid, qemu_process.started_ticks(child.pid))
+    qemu_process.kill(process)
+    while qemu_process.is_alive(process):
+        pass
+    assert not Path(f"/proc/{child.pid}").exists()
+    child.stdin.close()
+    child.returncode = 0  # reaped behind its back
+    qemu_process.kill(process)  # already gone
+
+
+def test_seed_gives_both_keys_in_lines_of_our_own():
+    archive = machine_files.seed_archive(new_spec(new_consumer()), bytes(32), bytes(31) + b"\1")
+    assert archive.count(b"ssh-ed25519 AAAA") == 2
+    assert b"seed/host_key\0" in archive
+
+
+def test_host_without_room_is_told_how_much(tmp_path):
+    machine_files.check_room(tmp_path, [], 0, 0)
+    with pytest.raises(Unavailable, match="free some"):
+        machine_files.check_room(tmp_path, [(tmp_path, 10**9)], 1, 0)
+
+
+def test_sweep_removes_the_unfinished_only(tmp_path):
+    for name in ("a" * 64, "b" * 64 + ".new", "c" * 64 + ".gone"):
+        (tmp_path / name / "run").mkdir(parents=True)
+    machine_files.sweep(tmp_path)
+    assert machine_files.machine_directories(tmp_path) == [tmp_path / ("a" * 64)]
+
+
+@pytest.mark.parametrize("name", ["", "../tiny", "tiny/..", "Tiny", "tiny-", "x" * 65, "tiny\n"])
+def test_image_name_is_no_path(tmp_path, name):
+    with pytest.raises(CallerFault):
+        images.open_image(tmp_path, name)
+
+
+@pytest.mark.parametrize("manifest", ["", "[]", "{}", '{"format": 1, "kind": "x", "least_memory_mb": 1, "files": {}}'])
+def test_damaged_manifest_is_named(tmp_path, manifest):
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "manifest.json").write_text(manifest)
+    with pytest.raises(MachineFault) as caught:
+        images.open_image(tmp_path, "tiny")
+    assert caught.value.code == "image_damaged"
+
+
+def test_manifest_is_reproducible_and_holds(tmp_path):
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    for name in ("vmlinuz", "initrd"):
+        (folder / name).write_bytes(name.encode())
+    manifest = images.render_manifest("tiny", 128, {"b": "1", "a": "2"}, folder)
+    assert manifest == images.render_manifest("tiny", 128, {"a": "2", "b": "1"}, folder)
+    (folder / "manifest.json").write_bytes(manifest)
+    image = images.open_image(tmp_path, "tiny")
+    assert (image.kind, image.least_memory_mb, image.has_root_disk) == ("tiny", 128, False)
+    images.verify(image)
+    (folder / "initrd").write_bytes(b"other")
+    with pytest.raises(MachineFault, match="not the file of its manifest"):
+        images.verify(image)
+
+
+def test_address_does_not_show_its_secret():
+    assert "seed" not in repr(shell.Address(22, new_consumer().public_key, b"secret"))

@@ -1,0 +1,37 @@
+"""QEMU's arguments: what keeps a guest in, and what must not stand there."""
+
+from itertools import pairwise
+
+from xnode.vm.qemu_command import Guest, disk_command, qemu_command
+
+COMMAND = qemu_command(Guest("xnode-abc", "1-2-3", "tcg", 2, 512))
+
+
+def after(option: str) -> list[str]:
+    return [value for name, value in pairwise(COMMAND) if name == option]
+
+
+def test_the_guest_reaches_nothing_and_only_ssh_is_forwarded_on_loopback():
+    (network,) = after("-netdev")
+    assert network.split(",")[2:] == ["restrict=on", "ipv6=off", "hostfwd=tcp:127.0.0.1:0-:22"]
+
+
+def test_qemu_is_sandboxed_and_has_no_defaults():
+    (sandbox,) = after("-sandbox")
+    assert sandbox.startswith("on,")
+    assert sandbox.count("=deny") == 4
+    assert {"-nodefaults", "-no-user-config", "-no-reboot"} <= set(COMMAND)
+
+
+def test_resources_and_identity():
+    found = [after(option) for option in ("-smp", "-m", "-accel", "-uuid", "-name")]
+    assert found == [["2"], ["512"], ["tcg"], ["1-2-3"], ["xnode-abc"]]
+
+
+def test_no_path_leaves_the_machines_directory():
+    assert [word for word in COMMAND if "/" in word] == []
+
+
+def test_disk_stands_over_the_root_disk_where_the_image_has_one():
+    assert disk_command(3, False)[-2:] == ("disk.qcow2", "3G")
+    assert disk_command(3, True)[5:] == ("-b", "root.qcow2", "-F", "qcow2", "disk.qcow2", "3G")
