@@ -1,5 +1,6 @@
 """One node's process: started in a session of its own, found again by number and time of birth, ended with patience."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -60,19 +61,16 @@ class NodeProcess:
         """Signals the process where it runs."""
         pid = self.pid()
         if pid is not None:
-            psutil.Process(pid).send_signal(number)
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself
+                psutil.Process(pid).send_signal(number)
 
     def wait(self, seconds: float) -> bool:
         """Whether it is gone within `seconds`."""
         pid = self.pid()
         if pid is None:
             return True
-        try:
+        with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
             psutil.Process(pid).wait(seconds)
-        except psutil.TimeoutExpired:
-            pass
-        except psutil.NoSuchProcess:
-            return True
         return self.pid() is None
 
     def kill(self) -> None:
