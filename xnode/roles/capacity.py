@@ -1,5 +1,6 @@
 """What a provider has, has promised and has left (protocol section 11). No clock: `now` (ns) is passed in."""
 
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from xnode.core.lease import LeaseRecord, LeaseState, Resources
@@ -65,6 +66,10 @@ class Capacity:
         """The image that the lease's consumer asked for; "" for the default."""
         admitted = self._admitted.get(lease_hash)
         return admitted.image if admitted is not None else ""
+
+    def keep_only(self, current: Collection[Hash]) -> None:
+        """Releases every lease that is not among these."""
+        self._admitted = {lease_hash: item for lease_hash, item in self._admitted.items() if lease_hash in current}
 
     def release(self, lease_hash: Hash) -> None:
         """Frees what a lease held by our word; an accepted lease counts by the ledger until it ends."""

@@ -97,7 +97,6 @@ class Consumer:
 
         Raises CallerFault (bad_resources, bad_duration, bad_key, insufficient_balance, no_providers, lease_failed).
         """
-        self._check(form)
         if not form.idempotency_key:
             return await self._lease(form)
         return await self._once(form)
@@ -188,6 +187,7 @@ class Consumer:
         return lease_hash
 
     async def _lease(self, form: LeaseForm) -> Hash:
+        self._check(form)
         deadline = trio.current_time() + form.timeout
         failed: list[Failed] = []
         for offer in (await self._offers(form))[:OFFERS_TRIED_MAX]:
@@ -302,7 +302,8 @@ class Consumer:
         return bool(wanted) and wanted <= declines.keys()
 
     def _all_answered(self, answers: Answers, form: LeaseForm) -> bool:
-        return self._wanted(form) <= answers.declines.keys() | answers.offers.keys()
+        wanted = self._wanted(form)
+        return bool(wanted) and wanted <= answers.declines.keys() | answers.offers.keys()
 
     def _is_good(self, offer: Offer, form: LeaseForm) -> bool:
         """Whether it is from whom we want, at the formula's price, within the bound, and still open."""

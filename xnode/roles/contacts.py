@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Final, NamedTuple, Protocol
 
 import trio
@@ -17,6 +18,7 @@ from xnode.net.streams import PeerId
 DIRECTORY_TOPIC: Final = "xnode/directory"
 EXCHANGE_METHOD: Final = "directory"
 EXCHANGE_RECORDS_MAX: Final = 64  # in one rpc answer
+EXCHANGE_BYTES_MAX: Final = 60 * 1024  # so that big records don't make the whole answer too large
 SETTLE_SECONDS: Final = 1.0  # between a new connection and our record, so that gossip has a mesh to go by
 
 Args = tuple[Plain, ...]
@@ -133,4 +135,6 @@ class Contacts:
         if args:
             raise Fault("malformed", "directory takes no arguments")
         self._own()
-        return self.directory.wires(self._clock(), EXCHANGE_RECORDS_MAX)
+        wires = self.directory.wires(self._clock(), EXCHANGE_RECORDS_MAX)
+        totals = accumulate(len(wire) for wire in wires)
+        return tuple(wire for wire, total in zip(wires, totals, strict=True) if total <= EXCHANGE_BYTES_MAX)

@@ -69,17 +69,15 @@ class Provider:
         self._not_before: dict[Hash, float] = {}
         self._faults: dict[Hash, str] = {}
 
-    async def run(self) -> None:
-        """Looks, acts, waits; runs for as long as the node."""
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Looks, acts, waits; runs for as long as the node. Started once it has counted the machines that are here."""
         await self._driver.adopt()
         async with trio.open_nursery() as nursery:
+            await self._look(nursery)
+            task_status.started()
             while True:
-                try:
-                    await self._driver.refresh()
-                except MachineFault as fault:
-                    log.warning("the machines can't be looked at: %s", fault)
-                self._look(nursery)
                 await self._changed.wait(LOOK_EVERY)
+                await self._look(nursery)
 
     def withdraw(self, lease_hash: Hash) -> bool:
         """Never accepts this lease from now on, also after a restart; False where it is accepted or about to be."""
@@ -103,8 +101,14 @@ class Provider:
             return "waiting", reason
         return ("running" if machine.status is MachineStatus.RUNNING else "booting"), reason
 
-    def _look(self, nursery: trio.Nursery) -> None:
-        for lease_hash, lease, machine in self._pairs():
+    async def _look(self, nursery: trio.Nursery) -> None:
+        try:
+            await self._driver.refresh()
+        except MachineFault as fault:
+            log.warning("the machines can't be looked at: %s", fault)
+        pairs = self._pairs()
+        self._forget_all_but({lease_hash for lease_hash, _, _ in pairs} | self._busy)
+        for lease_hash, lease, machine in pairs:
             if lease_hash in self._busy or trio.current_time() < self._not_before.get(lease_hash, 0):
                 continue
             action = next_action(self._situation(lease, machine))
@@ -113,6 +117,13 @@ class Provider:
                 nursery.start_soon(
                     self._step, action, lease_hash, lease, name=f"lease {lease_hash.hex()[:12]} {action}"
                 )
+
+    def _forget_all_but(self, current: set[Hash]) -> None:
+        """A lease that ended without a machine, as a declined one does, is not met again."""
+        self._capacity.keep_only(current)
+        for memory in (self._boots, self._not_before, self._faults):
+            for lease_hash in memory.keys() - current:
+                del memory[lease_hash]
 
     def _pairs(self) -> list[tuple[Hash, LeaseRecord | None, Machine | None]]:
         """Every lease that is live or has a machine here, with that machine."""
@@ -236,8 +247,6 @@ class Provider:
         self._capacity.release(lease.lease_hash)
         self._on_end(lease.lease_hash)
         await self._driver.destroy(lease.lease_hash, prove_ended(lease))
-        for memory in (self._boots, self._not_before):
-            memory.pop(lease.lease_hash, None)
         self._log.record(lease.lease_hash, "destroyed", f"the lease is {lease.state}")
 
     async def _stop_orphan(self, lease_hash: Hash) -> None:

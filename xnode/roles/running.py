@@ -128,12 +128,16 @@ class Roles:
                 self.contacts.keep_announced,
                 self.consumer.sweep,
             ]
-            if self.provider and self.offering:
-                tasks += [self.provider.run, self.offering.keep_advertised, self.offering.answer_requests]
             if self.timekeeper:
                 tasks.append(self._watch_clock)
             for task in tasks:
                 nursery.start_soon(task)
+            for peer_id in self._outside.handshake.greeted():  # those that were quicker than we
+                self._greet(nursery, peer_id)
+            if self.provider and self.offering:
+                await nursery.start(self.provider.run)  # what is here counts before anything is offered
+                nursery.start_soon(self.offering.keep_advertised)
+                nursery.start_soon(self.offering.answer_requests)
 
     def _hosting(self, hosting: Hosting) -> tuple[Provider, Offering]:
         capacity = Capacity(self.store, self._address, hosting.capacity)
