@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import trio
 
 from tests.support.fake_driver import Disk, FakeDriver
-from tests.support.ledger import NOW, SMALL, address_of, key_of, make_genesis
+from tests.support.ledger import NOW, SMALL, TIMEKEEPER_NAMES, address_of, key_of, make_genesis
 from tests.support.memory_network import Internet, MemoryNetwork, Weather, open_memory_network
 from xnode.core.genesis import Allocation, Genesis
 from xnode.core.lease import LeaseRecord, LeaseState, Resources
@@ -53,7 +53,10 @@ class AnyWork:
 
 
 class Setup(NamedTuple):
-    """What kind of node; `clock_ahead` in seconds, `peers` the names it dials (None: all others)."""
+    """What kind of node; times in seconds, `peers` the names it dials (None: all others).
+
+    `slow_start` lies between the opening of its network and the start of its roles.
+    """
 
     name: str
     timekeeper: bool = False
@@ -61,6 +64,7 @@ class Setup(NamedTuple):
     multiplier_milli: int = 1000
     peers: tuple[str, ...] | None = None
     clock_ahead: float = 0.0
+    slow_start: float = 0.0
 
 
 class RoleNode:
@@ -98,6 +102,17 @@ class RoleNode:
     def steps(self, lease_hash: Hash) -> list[str]:
         return [step for _, step, _ in self.roles.log.steps(lease_hash)]
 
+    def end_at(self, step: str) -> None:
+        """Lets the node die as soon as it logs this step of any lease: nothing that waits is finished."""
+        record = self.roles.log.record
+
+        def spy(lease_hash: Hash, seen: str, detail: str = "") -> None:
+            record(lease_hash, seen, detail)
+            if seen == step:
+                self.scope.cancel()
+
+        self.roles.log.record = spy  # type: ignore[method-assign]
+
 
 class Village:
     """A network of role nodes. Every node knows how to dial every other, whether it is up or not."""
@@ -110,12 +125,36 @@ class Village:
         self.genesis: Genesis = make_genesis(**({"allocations": allocations} | genesis))
         self.nodes: dict[str, RoleNode] = {}
         self.disks: dict[str, Disk] = {}
-        self.names = (*PEOPLE, "timekeeper-1", "timekeeper-2", "timekeeper-3")
+        self.names = (*PEOPLE, *TIMEKEEPER_NAMES)
 
     async def start(self, name: str, **setup: Any) -> RoleNode:
         """Starts a node; one that ran before has its data again."""
         node: RoleNode = await self.nursery.start(self._run, Setup(name, **setup))
         return node
+
+    async def start_market(self, *consumers: str, **providers: Any) -> None:
+        """Starts all timekeepers, the consumers, and the providers (name=capacity), and waits until all know all."""
+        for name in TIMEKEEPER_NAMES:
+            await self.start(name, timekeeper=True)
+        for name, capacity in providers.items():
+            await self.start(name, capacity=capacity)
+        for name in consumers:
+            await self.start(name)
+        await self.ready()
+
+    async def ready(self) -> None:
+        """Waits until every node that is up has heard of every other and of every ad."""
+        hosts = {node.address for node in self.nodes.values() if node.roles.offering is not None}
+        everybody = {node.address for node in self.nodes.values()}
+        await until(
+            lambda: all(
+                hosts <= {ad.provider for ad in node.roles.board.ads()}
+                and everybody <= {record.account for record in node.roles.contacts.directory.records(virtual_clock()())}
+                for node in self.nodes.values()
+            ),
+            30,
+            "the market",
+        )
 
     async def crash(self, name: str) -> None:
         """Ends a node in the middle of whatever it does."""
@@ -142,6 +181,8 @@ class Village:
             node.check_supply()
             assert node.network.crashes == []
             assert node.network.counters["gossip_reject"] == 0
+            for disk in self.disks.values():
+                check_destroyed(node, disk)
 
     async def _run(self, setup: Setup, task_status: trio.TaskStatus[RoleNode]) -> None:
         gone = trio.Event()
@@ -164,6 +205,7 @@ class Village:
                     if other != setup.name:
                         network.add_peer(f"/memory/x/p2p/{peer_id_of(other)}")
                 task_status.started(node)
+                await trio.sleep(setup.slow_start)
                 await node.roles.run()
 
     def _roles(
@@ -180,6 +222,17 @@ class Village:
             hosting = Hosting(FakeDriver(self.disk(setup.name), clock), setup.capacity, terms)
         settings = Settings(setup.timekeeper, hosting, TunnelLimits())
         return Roles(key_of(setup.name), self.genesis, store, topics, outside, settings)
+
+
+def check_destroyed(node: RoleNode, disk: Disk) -> None:
+    """Every machine that was destroyed had its proof, and this ledger agrees with it."""
+    for lease_hash, proof in disk.destroyed.items():
+        lease = node.lease(lease_hash)
+        assert lease is not None
+        if proof.reason == "expired":
+            assert (lease.state, lease.accept_hash) == (LeaseState.ACCEPTED, proof.evidence)
+        else:
+            assert (lease.state, lease.end_hash) == (proof.reason, proof.evidence)
 
 
 def virtual_monotonic() -> int:
@@ -200,7 +253,7 @@ def peer_id_of(name: str) -> PeerId:
 async def until(holds: Callable[[], object], seconds: float, what: str) -> None:
     """Waits for something to become true; fails by name after so many virtual seconds."""
     with trio.move_on_after(seconds):
-        while not holds():
+        while not holds():  # noqa: ASYNC110  what is waited for fires nothing
             await trio.sleep(0.1)
         return
     raise AssertionError(f"waited {seconds:.0f} virtual seconds in vain for {what}")
