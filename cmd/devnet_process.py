@@ -107,14 +107,14 @@ def end_machines(data_dir: DataDir) -> int:
 
 
 def running_machines(data_dir: DataDir) -> list[psutil.Process]:
-    """The QEMU processes whose command line names this provider's folder of machines."""
-    folder = f"{data_dir.machines}/"
-    return [process for process in psutil.process_iter() if _is_machine_of(process, folder)]
+    """The QEMU processes that work in this provider's folder of machines, also where the folder is gone."""
+    return [process for process in psutil.process_iter() if _is_machine_of(process, data_dir.machines)]
 
 
-def _is_machine_of(process: psutil.Process, folder: str) -> bool:
+def _is_machine_of(process: psutil.Process, machines: Path) -> bool:
     try:
         words = process.cmdline()
+        # The command line holds relative names only (vm/qemu_command), so the working directory tells.
+        return bool(words) and "qemu" in Path(words[0]).name and machines.resolve() in Path(process.cwd()).parents
     except psutil.Error:
         return False
-    return bool(words) and "qemu" in Path(words[0]).name and any(folder in word for word in words)
