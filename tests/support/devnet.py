@@ -24,7 +24,7 @@ from xnode_cmd.devnet_process import end_machines, running_machines, tail
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 IMAGES: Final = CHECKOUT / ".cache/images"
-SHORT_PLAN: Final = Plan(images_dir=str(IMAGES), min_duration=20)
+SHORT_PLAN: Final = Plan(min_duration=20)
 ANSWER_SECONDS: Final = 150.0  # a lease request may wait 120 s for its machine
 POLL_SECONDS: Final = 0.1
 T = TypeVar("T")
@@ -41,7 +41,7 @@ def running_devnet(plan: Plan = SHORT_PLAN) -> Iterator[Devnet]:
     """A network that is ready; its folder has a short path, as the sockets of its machines need it."""
     built_image()
     with tempfile.TemporaryDirectory(prefix="xn-", ignore_cleanup_errors=True) as folder:
-        network = Devnet.create(Path(folder) / "net", plan)
+        network = Devnet.create(Path(folder) / "net", plan._replace(images_dir=str(IMAGES)))
         with ending(network):
             network.up()
             yield network
@@ -76,10 +76,21 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+class Polite(httpx.HTTPTransport):
+    """Waits and asks again where the node says that it is asked too much."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """One request, and again while the answer is 429."""
+        while (answer := super().handle_request(request)).status_code == httpx.codes.TOO_MANY_REQUESTS:
+            answer.close()
+            time.sleep(int(answer.headers["Retry-After"]))
+        return answer
+
+
 def http(network: Devnet, name: str) -> httpx.Client:
     """A plain client of one node's API, as any program would be; close it."""
     url = network.member(name).api_url
-    return httpx.Client(base_url=url, timeout=ANSWER_SECONDS, trust_env=False)
+    return httpx.Client(base_url=url, timeout=ANSWER_SECONDS, trust_env=False, transport=Polite())
 
 
 def lease_body(key: SigningKey, **changes: Any) -> dict[str, Any]:
