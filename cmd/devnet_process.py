@@ -47,8 +47,12 @@ class NodeProcess:
 
     def pid(self) -> int | None:
         """The number of the running process, or None."""
-        if self._child is not None:
+        pid = self._living()
+        if pid is None and self._child is not None:
             self._child.poll()  # our own dead child would else stay a zombie
+        return pid
+
+    def _living(self) -> int | None:
         try:
             record = json.loads(self._file.read_text())
             process = psutil.Process(int(record["pid"]))
