@@ -132,7 +132,8 @@ class MemoryNetwork:
     def dial(self, peer_id: PeerId) -> bool:
         """Connects, unless the peer is away, cut off, or one has banned the other."""
         other = self.internet.hosts.get(peer_id)
-        if other is None or other is self or self.internet.is_cut(self.peer_id, peer_id):
+        is_up = self.internet.hosts.get(self.peer_id) is self
+        if not is_up or other is None or other is self or self.internet.is_cut(self.peer_id, peer_id):
             return False
         if peer_id in self._bans or self.peer_id in other._bans:
             return False
@@ -214,9 +215,9 @@ async def open_memory_network(
         try:
             yield network
         finally:
+            del internet.hosts[peer_id]
             nursery.cancel_scope.cancel()
             await network.shut()
-            del internet.hosts[peer_id]
 
 
 def _identity(topic: str, data: bytes) -> bytes:
