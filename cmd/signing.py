@@ -10,6 +10,7 @@ import click
 from xnode.core.blocks import BODIES, Block, Body, block_hash, block_to_json
 from xnode.core.genesis import Genesis
 from xnode.core.keys import SigningKey
+from xnode.core.ledger import Outcome
 from xnode.core.values import U64_MAX, ZERO_HASH, Address, Asset, Hash, hash_from_hex
 from xnode_cmd.client import ApiClient, ApiRefusal
 
@@ -64,10 +65,16 @@ def solve(root: bytes, difficulty: int) -> int:
     return trio.run(run)
 
 
+class LostPosition(Exception):
+    """Another block of the account came first: read the position again and sign anew."""
+
+
 def submit(client: ApiClient, genesis: Genesis, block: Block) -> str:
-    """Hands the block to the node and returns its hash; raises click.ClickException with the refusal's name."""
+    """Hands the block to the node and returns its hash; raises LostPosition, or the refusal by its name."""
     try:
         client.post("/blocks", block_to_json(block))
     except ApiRefusal as refusal:
+        if refusal.code == Outcome.FORK:
+            raise LostPosition from refusal
         raise click.ClickException(f"the node refused the block ({refusal.code}): {refusal.message}") from refusal
     return block_hash(genesis.network_key, block).hex()

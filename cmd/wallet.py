@@ -1,8 +1,9 @@
 """`xnode wallet`: the node's own account. Blocks are signed here, with the key in the data directory."""
 
+import contextlib
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -13,7 +14,9 @@ from xnode.core.values import Address, Asset, address_from_hex, hash_from_hex
 from xnode_cmd.client import LIST_LIMIT, ApiClient
 from xnode_cmd.node_access import NodeAccess, with_data_dir, with_node
 from xnode_cmd.output import json_option, print_json, print_table, short
-from xnode_cmd.signing import read_position, sign_block, submit
+from xnode_cmd.signing import LostPosition, read_position, sign_block, submit
+
+TRIES_MAX: Final = 3
 
 asset_option = click.option("--asset", type=click.Choice(["XUSD", "XE"]), default="XUSD", show_default=True)
 
@@ -138,6 +141,11 @@ def _write(
     body: Send | Receive | Claim,
     representative: Address | None = None,
 ) -> str:
+    """Signs and submits; signs anew where the node itself has just written a block at the same position."""
     genesis, key = node.data_dir.load_genesis(), node.data_dir.load_account_key()
-    position = read_position(client, Address(key.public_key))
-    return submit(client, genesis, sign_block(genesis, key, position, asset, delta, body, representative))
+    for _ in range(TRIES_MAX):
+        position = read_position(client, Address(key.public_key))
+        block = sign_block(genesis, key, position, asset, delta, body, representative)
+        with contextlib.suppress(LostPosition):
+            return submit(client, genesis, block)
+    raise click.ClickException(f"the node wrote blocks of its own {TRIES_MAX} times in between; try again")
