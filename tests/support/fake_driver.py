@@ -24,6 +24,7 @@ class Disk:
         self.boots: Counter[Hash] = Counter()
         self.boots_to_fail = 0
         self.boot_seconds = BOOT_SECONDS
+        self.adopt_seconds = 0.0
         self.guests: list[trio.SocketStream] = []  # the machines' ends of connections to their SSH ports
 
     def status(self, lease_hash: Hash) -> MachineStatus | None:
@@ -104,7 +105,7 @@ class FakeDriver(Driver):
         return trio.SocketStream(ours)
 
     async def adopt(self) -> tuple[Machine, ...]:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.disk.adopt_seconds)
         return self.machines()
 
     async def refresh(self) -> tuple[Machine, ...]:
