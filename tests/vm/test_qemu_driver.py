@@ -15,6 +15,7 @@ from xnode.core.faults import CallerFault, MachineFault, OperatorFault, Unavaila
 from xnode.core.machine import MachineStatus
 from xnode.vm import cpio, images, qemu_process, ssh_keys
 from xnode.vm.guest.store import Build
+from xnode.vm.limits import POWER_OFF_SECONDS
 from xnode.vm.state import machine_uuid
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow]
@@ -41,7 +42,7 @@ async def until_stopped(driver):
     return machines[0]
 
 
-async def test_crashed_machine_is_stopped_and_starts_again_from_its_disk(driver, tmp_path):
+async def test_crashed_machine_starts_again_from_its_disk_and_stops_by_its_power_button(driver, tmp_path):
     consumer = new_consumer()
     spec = new_spec(consumer)
     made = await driver.create(spec)
@@ -61,19 +62,11 @@ async def test_crashed_machine_is_stopped_and_starts_again_from_its_disk(driver,
     done = await openssh(tmp_path, again, consumer, made.host_key, ("true",))
     assert done.returncode == 0, done.stderr
 
-
-async def test_stop_powers_off_and_the_disk_stays(driver):
-    spec = new_spec(new_consumer())
-    await driver.create(spec)
-    await driver.start(spec.lease_hash)
-    await driver.execute(spec.lease_hash, "echo kept >/data/file", 20)  # not synced: the guest's own shutdown does that
     before = trio.current_time()
     stopped = await driver.stop(spec.lease_hash)
-    assert trio.current_time() - before < 10  # by the power button, not by patience running out
+    assert trio.current_time() - before < POWER_OFF_SECONDS  # by the power button, not by patience running out
     assert (stopped.status, qemu_of(spec)) == (MachineStatus.STOPPED, None)
     assert await driver.stop(spec.lease_hash) == stopped
-    await driver.start(spec.lease_hash)
-    assert (await driver.execute(spec.lease_hash, "cat /data/file", 20)).stdout == b"kept\n"
 
 
 NODE = """
@@ -209,7 +202,7 @@ async def test_guest_that_never_gets_ready_runs_out_of_time(broken_store, machin
 
 async def test_guest_without_ssh_server_is_named(broken_store, machines_root):
     store = broken_store(cpio.regular("usr/sbin/dropbear", b"#!/bin/sh\nexit 1\n", 0o755))
-    fault = await boot_fault(settings(machines_root, store))
+    fault = await boot_fault(settings(machines_root, store)._replace(login_timeout=2.0))
     assert fault.code == "ssh_unreachable"
 
 

@@ -12,7 +12,7 @@ from xnode.core.faults import CallerFault, NotAllowed, NotFound, WrongState
 from xnode.core.lease import EndProof
 from xnode.core.machine import MachineStatus
 from xnode.core.values import ZERO_HASH, Hash
-from xnode.vm import qemu_process, ssh_keys
+from xnode.vm import qemu_process
 from xnode.vm.limits import OUTPUT_BYTES_MAX
 from xnode.vm.state import machine_uuid
 
@@ -214,10 +214,3 @@ async def test_unknown_lease_is_not_found(shared):
         await driver.start(lease_hash)
     with pytest.raises(NotFound):
         await driver.execute(lease_hash, "true", 1)
-
-
-async def test_host_key_is_the_published_one(shared):
-    _, at = shared
-    command = ["ssh-keyscan", "-T", "20", "-p", str(at.machine.ssh_port), "127.0.0.1"]
-    scan = await trio.run_process(command, capture_stdout=True, capture_stderr=True)
-    assert ssh_keys.known_hosts_line("127.0.0.1", at.machine.ssh_port, at.machine.host_key).encode() in scan.stdout

@@ -16,7 +16,6 @@ from xnode.vm.asyncio_thread import AsyncioThread
 from xnode.vm.limits import (
     CONSOLE_POLL_SECONDS,
     LOGIN_PAUSE_SECONDS,
-    LOGIN_TIMEOUT_SECONDS,
     QMP_READY_SECONDS,
     STATUS_POLL_SECONDS,
 )
@@ -45,11 +44,11 @@ class Boot:
             return port
         raise self._fault("qmp_failed", "QEMU has not opened its monitor")
 
-    async def up(self, address: shell.Address, timeout: float) -> shell.Shell:
+    async def up(self, address: shell.Address, timeout: float, login_timeout: float) -> shell.Shell:
         """The first login; raises MachineFault(boot_timeout, machine_exited, guest_panicked, ...)."""
         with trio.move_on_after(timeout):
             await self._marker()
-            return await self._login(address)
+            return await self._login(address, login_timeout)
         raise self._fault("boot_timeout", f"the machine was not up after {timeout:.0f} s")
 
     async def _marker(self) -> None:
@@ -62,8 +61,8 @@ class Boot:
                 next_look = trio.current_time() + STATUS_POLL_SECONDS
             await trio.sleep(CONSOLE_POLL_SECONDS)
 
-    async def _login(self, address: shell.Address) -> shell.Shell:
-        deadline = trio.current_time() + LOGIN_TIMEOUT_SECONDS
+    async def _login(self, address: shell.Address, timeout: float) -> shell.Shell:
+        deadline = trio.current_time() + timeout
         while True:
             try:
                 return await self._thread.run(shell.connect, address)

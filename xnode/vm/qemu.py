@@ -138,7 +138,7 @@ class QemuDriver(Driver):
         boot = Boot(self._thread, self._run_directory(entry), entry.process)
         port = await boot.forwarded_port(entry.record.uuid)
         address = await self._address(entry, port)
-        entry.shell = await boot.up(address, self._settings.boot_timeout)
+        entry.shell = await boot.up(address, self._settings.boot_timeout, self._settings.login_timeout)
         await self._move(entry, MachineStatus.RUNNING, port=port)
 
     async def _spawn(self, entry: _Entry) -> None:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from xnode.vm.limits import BOOT_TIMEOUT_SECONDS, DISK_RESERVE_BYTES, MACHINES_MAX
+from xnode.vm.limits import BOOT_TIMEOUT_SECONDS, DISK_RESERVE_BYTES, LOGIN_TIMEOUT_SECONDS, MACHINES_MAX
 from xnode.vm.qemu_process import Identity
 
 _NOBODY = 65534
@@ -18,6 +18,7 @@ class QemuSettings(NamedTuple):
     default_image: str = "debian"
     accelerator: str = ""  # kvm or tcg; "" measures (see accelerator.py)
     boot_timeout: float = BOOT_TIMEOUT_SECONDS
+    login_timeout: float = LOGIN_TIMEOUT_SECONDS  # of these, how long after the console's marker
     uid: int = _NOBODY if os.geteuid() == 0 else os.geteuid()  # QEMU's user; another than ours only where we are root
     gid: int = _NOBODY if os.geteuid() == 0 else os.getegid()
     max_machines: int = MACHINES_MAX
