@@ -135,7 +135,7 @@ def down(root: Path, purge: bool) -> None:
     click.echo(f"the network in {network.root} is down")
     left = sum(len(running_machines(network.process(item.name).data_dir)) for item in network.of_kind("provider"))
     if left:
-        click.echo(f"{left} machines keep running for their leases; `xnode devnet down --purge` ends them too")
+        click.echo(f"machines that keep running for their leases: {left}; `xnode devnet down --purge` ends them too")
 
 
 @devnet.command()

@@ -69,12 +69,13 @@ class NodeProcess:
                 psutil.Process(pid).send_signal(number)
 
     def wait(self, seconds: float) -> bool:
-        """Whether it is gone within `seconds`."""
-        pid = self.pid()
-        if pid is None:
-            return True
-        with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
-            psutil.Process(pid).wait(seconds)
+        """Whether it is gone within `seconds`; our own child is reaped then."""
+        with contextlib.suppress(subprocess.TimeoutExpired, psutil.TimeoutExpired, psutil.NoSuchProcess):
+            if self._child is not None:
+                self._child.wait(seconds)
+            pid = self.pid()  # it may be another that somebody else has started since
+            if pid is not None:
+                psutil.Process(pid).wait(seconds)
         return self.pid() is None
 
     def kill(self) -> None:
