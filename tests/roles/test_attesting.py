@@ -79,5 +79,5 @@ async def test_a_timekeeper_whose_clock_is_far_off_does_not_count(village: Villa
     lease = alice.lease(lease_hash)
     assert lease is not None
     assert abs(lease.start_time - honest()) < 10 * NS
-    with pytest.raises(Unavailable, match="2 of 3 timekeepers attested.*too far apart"):
+    with pytest.raises(Unavailable, match=r"2 of 3 timekeepers attested.*too far apart"):
         await alice.roles.attesting._gather(lease_hash, 3)
