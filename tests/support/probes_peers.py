@@ -138,6 +138,7 @@ async def leaving_closes_dialled_sockets(kit: Kit) -> bool:
         with trio.CancelScope() as scope:
             async with kit.running(gone):
                 await connect(gone, node)
+                await until(lambda: bool(node.get_connected_peers()), 5)
                 await trio.sleep(0.3)
                 scope.cancel()
                 await trio.sleep_forever()

@@ -71,6 +71,7 @@ class Dialer:
         self._kept: dict[ID, _Kept] = {}
 
     def is_connected(self, peer: ID) -> bool:
+        """Whether there is a live connection to the peer."""
         return any(not conn.is_closed for conn in self._swarm.connections.get(peer, ()))
 
     def keep(self, peer: ID, address: Multiaddr, forever: bool = True) -> bool:

@@ -63,6 +63,7 @@ class Bans:
         self._until: dict[str, int] = {}
 
     def add(self, peer: str, seconds: float) -> None:
+        """Bans from now on; never shortens a ban. Of too many, the one that ends first is dropped."""
         until = self._clock() + int(seconds * NS)
         self._until[peer] = max(until, self._until.get(peer, 0))
         if len(self._until) > BANS_MAX:
@@ -85,10 +86,12 @@ class Leaky:
         self._levels: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
 
     def level(self, key: tuple[str, ...], rate: float) -> float:
+        """What is left of the key's amount, at `rate` a second."""
         level, at = self._levels.get(key, (0.0, 0))
         return max(0.0, level - rate * max(0, self._clock() - at) / NS)
 
     def add(self, key: tuple[str, ...], rate: float, amount: float) -> float:
+        """Adds, and gives the new level."""
         level = self.level(key, rate) + amount
         self._levels[key] = (level, self._clock())
         self._levels.move_to_end(key)

@@ -49,6 +49,8 @@ NEGOTIATION_TIMEOUT_SECONDS: Final = 8.0
 
 
 class HostLimits(NamedTuple):
+    """How much of this node its peers may take."""
+
     connections_max: int = 200
     inbound_max: int = 150  # the rest is kept for dialling
     streams_per_peer_max: int = 256
@@ -132,6 +134,7 @@ def hardened_host(
 
 
 def swarm_of(host: BasicHost) -> Swarm:
+    """The host's swarm, as what it is."""
     swarm = host.get_network()
     assert isinstance(swarm, Swarm)
     return swarm

@@ -24,6 +24,7 @@ def parse_address(text: str) -> Multiaddr:
 
 
 def parse_addresses(texts: Sequence[str]) -> list[Multiaddr]:
+    """Each by `parse_address`. Raises CallerFault(bad_address)."""
     return [parse_address(text) for text in texts]
 
 
