@@ -5,6 +5,8 @@ session. All of this runs on the asyncio thread. Failures are MachineFault(ssh_u
 """
 
 import asyncio
+import os
+import pwd
 import shlex
 import time
 from typing import Final, NamedTuple
@@ -144,13 +146,15 @@ class _Output(asyncssh.SSHClientSession[bytes]):
 
 async def connect(address: Address) -> Shell:
     """Logs in as root; raises MachineFault(ssh_unreachable), or MachineFault(wrong_host_key) for another machine."""
+    _name_this_user()
     login = asyncssh.import_private_key(ssh_keys.openssh_private(address.login_seed, _check_bytes))
     host_key = asyncssh.import_public_key(ssh_keys.public_line(address.host_key))
     try:
         async with asyncio.timeout(LOGIN_ATTEMPT_SECONDS):
             connection = await asyncssh.connect(
                 "127.0.0.1", address.port, username="root", client_keys=[login], known_hosts=([host_key], [], []),
-                config=None, agent_path=None, keepalive_interval=30,
+                config=None, agent_path=None, x509_trusted_certs=None, x509_trusted_cert_paths=[],
+                keepalive_interval=30,
             )  # fmt: skip
     except asyncssh.HostKeyNotVerifiable as error:
         message = "the SSH server behind the machine's port does not hold the machine's host key"
@@ -158,6 +162,15 @@ async def connect(address: Address) -> Shell:
     except (asyncssh.Error, OSError) as error:
         raise unreachable(error) from error
     return Shell(connection)
+
+
+def _name_this_user() -> None:
+    """asyncssh insists on a name and a home for the local user, which containers may not have."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        os.environ.setdefault("LOGNAME", "xnode")
+        os.environ.setdefault("HOME", "/")
 
 
 def check_command(command: str, timeout: float) -> None:

@@ -31,11 +31,12 @@ _LEFT_OUT: Final = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*
 _INITRD_FOLDERS: Final = ("bin", "lib", "lib/guest-modules", "proc", "sys", "dev", "root")
 _POWER_COMMANDS: Final = {"poweroff": "USR2", "halt": "USR2", "reboot": "TERM"}
 _TOOLS: Final = {"mmdebstrap": "mmdebstrap", "mkfs.ext4": "e2fsprogs", "qemu-img": "qemu-utils"}
+_TOOLS_OF_OTHERS: Final = {"newuidmap": "uidmap"}  # for whoever is not root
 
 
 def build_debian(store: Path, report: Callable[[str], None]) -> Path:
     """Builds it into the store, or finds it there; returns the image's directory. Raises OperatorFault."""
-    for tool, package in _TOOLS.items():
+    for tool, package in (_TOOLS if os.geteuid() == 0 else {**_TOOLS, **_TOOLS_OF_OTHERS}).items():
         if shutil.which(tool, path=_PATH) is None:
             raise OperatorFault("tool_missing", f"{tool} is needed to build this guest: install the package {package}")
     apt = Apt(store / ".apt")
