@@ -85,7 +85,10 @@ class Move(NamedTuple):
 
 
 class AccountRecord(NamedTuple):
-    """An account's state; `height` counts its blocks, `head` is zeros before the first; `last_claim` in ns or 0."""
+    """An account's state; `height` counts its blocks, `head` is zeros before the first; `last_claim` in ns or 0.
+
+    Its first `final_height` blocks are confirmed. No rule asks for that or changes it.
+    """
 
     address: Address
     head: Hash
@@ -94,6 +97,7 @@ class AccountRecord(NamedTuple):
     xe: int
     representative: Address
     last_claim: int
+    final_height: int
 
     def balance(self, asset: Asset) -> int:
         """Units held of one asset."""
@@ -158,7 +162,14 @@ def new_account(address: Address, genesis: Genesis) -> AccountRecord:
     held = {item.asset: item.amount for item in genesis.allocations if item.account == address}
     representative = genesis.representative if held else address
     return AccountRecord(
-        address, ZERO_HASH, 0, held.get(Asset.XUSD, 0), held.get(Asset.XE, 0), representative, last_claim=0
+        address,
+        ZERO_HASH,
+        height=0,
+        xusd=held.get(Asset.XUSD, 0),
+        xe=held.get(Asset.XE, 0),
+        representative=representative,
+        last_claim=0,
+        final_height=0,
     )
 
 
