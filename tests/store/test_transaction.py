@@ -10,9 +10,10 @@ from xnode.core.genesis import Allocation
 from xnode.core.ledger import Bucket, Context, Effects, Move
 from xnode.core.rules import judge
 from xnode.core.values import U64_MAX, ZERO_HASH, Asset
+from xnode.store.invariants import InvariantBroken
 from xnode.store.schema import NOTE_BYTES_MAX, NOTE_KEY_BYTES_MAX
 from xnode.store.store import Store
-from xnode.store.transaction import InvariantBroken, Transaction
+from xnode.store.transaction import Transaction
 from xnode.store.verify import verify_store
 
 

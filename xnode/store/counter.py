@@ -1,11 +1,12 @@
 """What the store counts as blocks land, so that supply, counts and the frontiers' digest are never summed up anew."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from xnode.core.codec import encode
 from xnode.core.genesis import Allocation, Genesis
 from xnode.core.hashing import NetworkKey, Tag, tagged_hash
-from xnode.core.ledger import AccountRecord, Bucket, Effects, Move, new_account
+from xnode.core.ledger import AccountRecord, Bucket, Move, new_account
 from xnode.core.values import Address
 from xnode.store.records import Tally, Totals
 from xnode.store.schema import BUCKETS
@@ -29,6 +30,15 @@ def sum_moves(moves: tuple[Move, ...]) -> Totals:
     return sums
 
 
+def sum_weights(accounts: Iterable[AccountRecord]) -> dict[Address, int]:
+    """XUSD by the representative that it is delegated to; only those who have some."""
+    weights: dict[Address, int] = {}
+    for account in accounts:
+        if account.xusd:
+            weights[account.representative] = weights.get(account.representative, 0) + account.xusd
+    return weights
+
+
 def opening_accounts(genesis: Genesis) -> list[AccountRecord]:
     """The accounts that the genesis allocates to."""
     parts: dict[Address, list[Allocation]] = {}
@@ -46,28 +56,39 @@ def opening_tally(genesis: Genesis) -> Tally:
     for item in genesis.allocations:
         totals[(item.asset, Bucket.GENESIS)] += item.amount
         totals[(item.asset, Bucket.BALANCES)] += item.amount
-    return Tally(0, len(opening_accounts(genesis)), 0, bytes(DIGEST_BYTES), totals)
+    return Tally(0, len(opening_accounts(genesis)), 0, 0, bytes(DIGEST_BYTES), totals)
 
 
 class Counter:
     """A tally that blocks are added to; not shared, and never written back into the tally it began with."""
 
     def __init__(self, tally: Tally, genesis: Genesis) -> None:
-        self.blocks, self.accounts, self.sequence, digest, totals = tally
+        self.blocks, self.accounts, self.sequence, self.last_arrival, digest, totals = tally
         self.totals = dict(totals)
         self._digest = int.from_bytes(digest, "big")
         self._key = genesis.network_key
 
-    def add(self, effects: Effects, before: AccountRecord, is_new: bool) -> None:
-        """Counts one block; `is_new` where its account had no record."""
-        for asset, bucket, delta in effects.moves:
+    def add(self, moves: tuple[Move, ...], before: AccountRecord | None, after: AccountRecord, sequence: int) -> None:
+        """Counts one block, the newest arrival; `before` is None where its account had no record."""
+        for asset, bucket, delta in moves:
             self.totals[(asset, bucket)] += delta
-        self._digest ^= frontier_mark(self._key, before) ^ frontier_mark(self._key, effects.account)
+        self._digest ^= self._mark(before) ^ self._mark(after)
         self.blocks += 1
-        self.accounts += is_new
-        self.sequence += 1
+        self.accounts += before is None
+        self.sequence = self.last_arrival = sequence
+
+    def remove(self, moves: tuple[Move, ...], before: AccountRecord | None, after: AccountRecord) -> None:
+        """Takes back what `add` counted, all but the arrival."""
+        for asset, bucket, delta in moves:
+            self.totals[(asset, bucket)] -= delta
+        self._digest ^= self._mark(before) ^ self._mark(after)
+        self.blocks -= 1
+        self.accounts -= before is None
+
+    def _mark(self, record: AccountRecord | None) -> int:
+        return 0 if record is None else frontier_mark(self._key, record)
 
     def tally(self) -> Tally:
         """The counts now."""
         digest = self._digest.to_bytes(DIGEST_BYTES, "big")
-        return Tally(self.blocks, self.accounts, self.sequence, digest, dict(self.totals))
+        return Tally(self.blocks, self.accounts, self.sequence, self.last_arrival, digest, dict(self.totals))

@@ -3,8 +3,8 @@
 from abc import abstractmethod
 
 from xnode.core.lease import LeaseRecord
-from xnode.core.ledger import AccountRecord, LedgerView, Pending
-from xnode.core.values import Address, Hash
+from xnode.core.ledger import AccountRecord, Bucket, LedgerView, Pending
+from xnode.core.values import Address, Asset, Hash
 from xnode.store.leveldb import corrupt
 from xnode.store.records import Counts, ProviderRecord, StoredBlock, Tally, Totals
 from xnode.store.schema import (
@@ -15,15 +15,20 @@ from xnode.store.schema import (
     PLACE,
     PROVIDER,
     TALLY_KEY,
+    UNDO,
+    WEIGHT,
     note_key,
     place,
     unpack_account,
+    unpack_amount,
     unpack_block,
     unpack_lease,
     unpack_pending,
     unpack_provider,
     unpack_tally,
+    unplace,
 )
+from xnode.store.undo import Undo, unpack_undo
 
 
 class PointReads(LedgerView):
@@ -69,6 +74,43 @@ class PointReads(LedgerView):
         """The lease that this block opened, or None."""
         value = self._get(LEASE + lease_hash)
         return None if value is None else unpack_lease(lease_hash, value)
+
+    def undo(self, account: Address, height: int) -> Undo | None:
+        """What takes the block at this height back; None where it is confirmed or there is none."""
+        value = self._get(UNDO + place(account, height))
+        return None if value is None else unpack_undo(value)
+
+    def is_confirmed(self, block_hash: Hash) -> bool:
+        """Whether this block is applied and can't be taken back any more."""
+        at = self._get(PLACE + block_hash)
+        if at is None:
+            return False
+        account, height = unplace(at)
+        return height <= self._known_account(account).final_height
+
+    def _known_account(self, address: Address) -> AccountRecord:
+        account = self.account(address)
+        if account is None:
+            raise corrupt(f"no account {address.hex()}, where an index says one")
+        return account
+
+    def spendable(self, address: Address) -> dict[Asset, int]:
+        """What of each asset is confirmed and not spent: the lesser of the balances at the confirmed head and now."""
+        now = self.account(address)
+        if now is None:
+            return dict.fromkeys(Asset, 0)
+        undo = self.undo(address, now.final_height + 1)  # it has the account as it was at the confirmed head
+        then = now if undo is None else undo.account
+        return {asset: 0 if then is None else min(then.balance(asset), now.balance(asset)) for asset in Asset}
+
+    def weight(self, representative: Address) -> int:
+        """XUSD held by the accounts that delegate to it; pending and escrow do not count (protocol section 8)."""
+        value = self._get(WEIGHT + representative)
+        return 0 if value is None else unpack_amount(value)
+
+    def total_weight(self) -> int:
+        """The weight of all representatives: every account has one, so it is all XUSD in balances."""
+        return self.supply()[(Asset.XUSD, Bucket.BALANCES)]
 
     def provider_record(self, address: Address) -> ProviderRecord:
         """How this provider's leases ended; zeros for one that has none."""

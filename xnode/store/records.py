@@ -10,7 +10,10 @@ Totals = dict[tuple[Asset, Bucket], int]
 
 
 class StoredBlock(NamedTuple):
-    """An applied block; `height` counts from 1 in its chain, `sequence` from 1 in the order of arrival here."""
+    """An applied block; `height` counts from 1 in its chain, `sequence` from 1 in the order of arrival here.
+
+    The sequences of blocks that were rolled back are missing.
+    """
 
     block: Block
     block_hash: Hash
@@ -40,11 +43,23 @@ class ProviderRecord(NamedTuple):
     unfulfilled: int
 
 
+class Representative(NamedTuple):
+    """Who holds the delegation of some XUSD, and of how much."""
+
+    address: Address
+    weight: int
+
+
 class Tally(NamedTuple):
-    """What is kept incrementally; `digest` is the XOR of all frontiers' hashes, 32 bytes."""
+    """What is kept incrementally; `digest` is the XOR of all frontiers' hashes, 32 bytes.
+
+    `sequence` is the last arrival number given, and is never given again; `last_arrival` that of the last block that is
+    still there.
+    """
 
     blocks: int
     accounts: int
     sequence: int
+    last_arrival: int
     digest: bytes
     totals: Totals

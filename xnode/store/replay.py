@@ -4,28 +4,35 @@ from collections.abc import Iterator
 
 from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord, LeaseState
-from xnode.core.ledger import AccountRecord, Effects, LedgerView, Pending, new_account
-from xnode.core.values import Address, Hash
-from xnode.store.counter import Counter, opening_accounts, opening_tally
+from xnode.core.ledger import AccountRecord, Effects, LedgerView, Pending
+from xnode.core.values import ZERO_HASH, Address, Hash
+from xnode.store.counter import Counter, opening_accounts, opening_tally, sum_weights
 from xnode.store.records import ProviderRecord
 from xnode.store.schema import (
     ACCOUNT,
+    HEAVIEST,
     LEASE,
     LEASE_INDEX,
     PENDING,
     PROVIDER,
+    UNDO,
+    WEIGHT,
     lease_index_keys,
     pack_account,
     pack_lease,
     pack_pending,
     pack_provider,
     pending_key,
+    place,
+    unplace,
+    weight_rows,
 )
 from xnode.store.snapshot import Snapshot
+from xnode.store.undo import Undo, make_undo, pack_undo
 
 
 class Replay(LedgerView):
-    """The ledger in memory after the blocks so far; which blocks those are it asks the snapshot."""
+    """The ledger in memory after the blocks so far; which blocks those are, and which are final, says the snapshot."""
 
     def __init__(self, genesis: Genesis, snapshot: Snapshot) -> None:
         self.genesis = genesis
@@ -33,6 +40,7 @@ class Replay(LedgerView):
         self.accounts = {item.address: item for item in opening_accounts(genesis)}
         self.pendings: dict[bytes, Pending] = {}
         self.leases: dict[Hash, LeaseRecord] = {}
+        self.undos: dict[bytes, Undo] = {}  # by place, of unconfirmed blocks only
         self.counter = Counter(opening_tally(genesis), genesis)
 
     def account(self, address: Address) -> AccountRecord | None:
@@ -48,12 +56,11 @@ class Replay(LedgerView):
     def lease(self, lease_hash: Hash) -> LeaseRecord | None:
         return self.leases.get(lease_hash)
 
-    def apply(self, effects: Effects) -> None:
-        """Lands one block in memory."""
+    def apply(self, effects: Effects, sequence: int) -> str | None:
+        """Lands one block in memory; returns what is wrong with its confirmation."""
         account = effects.account
-        known = self.accounts.get(account.address)
-        before = known or new_account(account.address, self.genesis)
-        self.counter.add(effects, before, is_new=known is None)
+        problem = self._note_undo(effects)
+        self.counter.add(effects.moves, self.accounts.get(account.address), account, sequence)
         self.accounts[account.address] = account
         if effects.pending_put is not None:
             self.pendings[pending_key(effects.pending_put)] = effects.pending_put
@@ -61,15 +68,51 @@ class Replay(LedgerView):
             del self.pendings[pending_key(effects.pending_delete)]
         if effects.lease is not None:
             self.leases[effects.lease.lease_hash] = effects.lease
+        return problem
+
+    def _note_undo(self, effects: Effects) -> str | None:
+        at = place(effects.account.address, effects.account.height)
+        undo = make_undo(self, effects)
+        source_at = self._place(undo.source)
+        if self._is_final(at):
+            if source_at is None or self._is_final(source_at):
+                return None
+            return f"block {effects.block_hash.hex()} is confirmed, and what it rests on is not"
+        self.undos[at] = undo
+        if source_at in self.undos:
+            self.undos[source_at] = self.undos[source_at]._replace(dependent=effects.block_hash)
+        return None
+
+    def _place(self, source: Hash) -> bytes | None:
+        stored = None if source == ZERO_HASH else self._snapshot.block(source)
+        return None if stored is None else place(stored.block.account, stored.height)
+
+    def _is_final(self, at: bytes) -> bool:
+        address, height = unplace(at)
+        return height <= self._final_height(address)
+
+    def _final_height(self, address: Address) -> int:
+        stored = self._snapshot.account(address)
+        return 0 if stored is None else stored.final_height
 
     def facts(self) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
         """For each derived prefix all keys and values that the store must have, and no others."""
-        yield ACCOUNT, {ACCOUNT + item.address: pack_account(item) for item in self.accounts.values()}
+        accounts = [self._with_final_height(item) for item in self.accounts.values()]
+        yield ACCOUNT, {ACCOUNT + item.address: pack_account(item) for item in accounts}
         yield PENDING, {key: pack_pending(item) for key, item in self.pendings.items()}
         yield LEASE, {LEASE + key: pack_lease(item) for key, item in self.leases.items()}
         states = ((item, state) for item in self.leases.values() for state in (None, item.state))
         yield LEASE_INDEX, {key: b"" for item, state in states for key in lease_index_keys(item, state)}
         yield PROVIDER, {PROVIDER + key: pack_provider(item) for key, item in self._endings().items()}
+        yield UNDO, {UNDO + at: pack_undo(undo) for at, undo in self.undos.items()}
+        weights = sum_weights(accounts).items()
+        rows = {key: value or b"" for item in weights for key, value in weight_rows(item[0], 0, item[1]).items()}
+        for prefix in (WEIGHT, HEAVIEST):
+            yield prefix, {key: value for key, value in rows.items() if key[:1] == prefix}
+
+    def _with_final_height(self, account: AccountRecord) -> AccountRecord:
+        """With what the store says, as far as it can be: blocks don't tell what is confirmed."""
+        return account._replace(final_height=min(account.height, self._final_height(account.address)))
 
     def _endings(self) -> dict[Address, ProviderRecord]:
         endings: dict[Address, ProviderRecord] = {}

@@ -8,14 +8,14 @@ import re
 from typing import Any, Final
 
 from xnode.core.blocks import decode_block, encode_block
-from xnode.core.codec import Malformed, decode, encode
+from xnode.core.codec import Malformed, Plain, decode, encode
 from xnode.core.lease import LeaseRecord, LeaseState, Resources
 from xnode.core.ledger import AccountRecord, Bucket, Pending
 from xnode.core.values import Address, Asset, Hash
 from xnode.store.leveldb import corrupt
-from xnode.store.records import ProviderRecord, StoredBlock, Tally
+from xnode.store.records import ProviderRecord, Representative, StoredBlock, Tally
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 META: Final = b"m"
 ACCOUNT: Final = b"a"
@@ -26,8 +26,12 @@ PENDING: Final = b"p"
 LEASE: Final = b"l"
 LEASE_INDEX: Final = b"i"
 PROVIDER: Final = b"r"
+UNDO: Final = b"u"
+WEIGHT: Final = b"w"
+HEAVIEST: Final = b"v"
 NOTE: Final = b"n"
-PREFIXES: Final = (META, ACCOUNT, CHAIN, PLACE, ARRIVAL, PENDING, LEASE, LEASE_INDEX, PROVIDER, NOTE)
+DERIVED: Final = (ACCOUNT, PENDING, LEASE, LEASE_INDEX, PROVIDER, UNDO, WEIGHT, HEAVIEST)
+PREFIXES: Final = (META, CHAIN, PLACE, ARRIVAL, *DERIVED, NOTE)
 
 SCHEMA_KEY: Final = META + b"schema"
 GENESIS_KEY: Final = META + b"genesis"
@@ -35,6 +39,7 @@ TALLY_KEY: Final = META + b"tally"
 
 NUMBER_BYTES: Final = 8
 AMOUNT_BYTES: Final = 16  # a total of many u64
+AMOUNT_MAX: Final = 2 ** (8 * AMOUNT_BYTES) - 1
 NOTE_SPACE: Final = re.compile(r"[a-z0-9_.-]{1,32}")
 NOTE_KEY_BYTES_MAX: Final = 256
 NOTE_BYTES_MAX: Final = 256 * 1024
@@ -55,6 +60,11 @@ def number(value: int) -> bytes:
 def place(account: Address, height: int) -> bytes:
     """Where a block stands: account + height."""
     return account + number(height)
+
+
+def unplace(at: bytes) -> tuple[Address, int]:
+    """Account and height."""
+    return Address(at[:-NUMBER_BYTES]), int.from_bytes(at[-NUMBER_BYTES:], "big")
 
 
 def note_prefix(space: str) -> bytes:
@@ -88,6 +98,41 @@ def lease_index_keys(lease: LeaseRecord, state: LeaseState | None) -> list[bytes
     return [lease_facet(state, *who) + lease_position(lease) for who in facets]
 
 
+def heaviest_key(representative: Address, weight: int) -> bytes:
+    """Its entry in the index by weight: the heaviest comes first, of equals the lowest address."""
+    return HEAVIEST + pack_amount(AMOUNT_MAX - weight) + representative
+
+
+def unpack_heaviest(key: bytes) -> Representative:
+    """Whose entry of that index this is."""
+    at = 1 + AMOUNT_BYTES
+    return Representative(Address(key[at:]), AMOUNT_MAX - unpack_amount(key[1:at]))
+
+
+def weight_rows(representative: Address, before: int, after: int) -> dict[bytes, bytes | None]:
+    """The changes of both its rows; a weight of 0 has none."""
+    if before == after:
+        return {}
+    rows: dict[bytes, bytes | None] = {WEIGHT + representative: pack_amount(after) if after else None}
+    if before:
+        rows[heaviest_key(representative, before)] = None
+    if after:
+        rows[heaviest_key(representative, after)] = b""
+    return rows
+
+
+def pack_amount(amount: int) -> bytes:
+    """16 bytes big-endian."""
+    return amount.to_bytes(AMOUNT_BYTES, "big")
+
+
+def unpack_amount(value: bytes) -> int:
+    """The amount; raises OperatorFault(store_corrupt)."""
+    if len(value) != AMOUNT_BYTES:
+        raise corrupt(f"a value that is no amount: {value.hex()}")
+    return int.from_bytes(value, "big")
+
+
 def unpack(value: bytes) -> tuple[Any, ...]:
     """The fields of a stored value; raises OperatorFault(store_corrupt)."""
     try:
@@ -118,7 +163,7 @@ def unpack_block(at: bytes, value: bytes) -> StoredBlock:
         block = decode_block(wire)
     except Malformed as error:
         raise corrupt(f"block {block_hash.hex()}: {error}") from error
-    return StoredBlock(block, Hash(block_hash), int.from_bytes(at[-NUMBER_BYTES:], "big"), sequence)
+    return StoredBlock(block, Hash(block_hash), unplace(at)[1], sequence)
 
 
 def pending_key(entry: Pending) -> bytes:
@@ -139,13 +184,23 @@ def unpack_pending(key: bytes, value: bytes) -> Pending:
 
 def pack_lease(lease: LeaseRecord) -> bytes:
     """All but the hash, which is the key."""
-    return encode(tuple(str(item) if isinstance(item, LeaseState) else item for item in lease[1:]))
+    return encode(lease_fields(lease)[1:])
+
+
+def lease_fields(lease: LeaseRecord) -> tuple[Plain, ...]:
+    """All its fields, as they stand in a value."""
+    return tuple(str(item) if isinstance(item, LeaseState) else item for item in lease)
+
+
+def lease_of(fields: tuple[Any, ...]) -> LeaseRecord:
+    """The lease of these fields."""
+    lease = LeaseRecord(*fields)
+    return lease._replace(resources=Resources(*lease.resources), state=LeaseState(lease.state))
 
 
 def unpack_lease(lease_hash: bytes, value: bytes) -> LeaseRecord:
     """The lease that the block `lease_hash` opened."""
-    lease = LeaseRecord(Hash(lease_hash), *unpack(value))
-    return lease._replace(resources=Resources(*lease.resources), state=LeaseState(lease.state))
+    return lease_of((Hash(lease_hash), *unpack(value)))
 
 
 def pack_provider(record: ProviderRecord) -> bytes:
@@ -160,12 +215,11 @@ def unpack_provider(value: bytes) -> ProviderRecord:
 
 def pack_tally(tally: Tally) -> bytes:
     """Totals stand in the order of BUCKETS, 16 bytes each."""
-    totals = tuple(tally.totals[bucket].to_bytes(AMOUNT_BYTES, "big") for bucket in BUCKETS)
-    return encode((tally.blocks, tally.accounts, tally.sequence, tally.digest, totals))
+    return encode((*tally[:-1], tuple(pack_amount(tally.totals[bucket]) for bucket in BUCKETS)))
 
 
 def unpack_tally(value: bytes) -> Tally:
     """The tally."""
-    blocks, accounts, sequence, digest, totals = unpack(value)
-    amounts = (int.from_bytes(amount, "big") for amount in totals)
-    return Tally(blocks, accounts, sequence, digest, dict(zip(BUCKETS, amounts, strict=True)))
+    blocks, accounts, sequence, last_arrival, digest, totals = unpack(value)
+    amounts = dict(zip(BUCKETS, map(unpack_amount, totals), strict=True))
+    return Tally(blocks, accounts, sequence, last_arrival, digest, amounts)

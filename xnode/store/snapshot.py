@@ -14,19 +14,24 @@ from xnode.core.ledger import AccountRecord, Pending
 from xnode.core.values import Address, Hash
 from xnode.store.leveldb import Frozen, corrupt
 from xnode.store.reads import PointReads
-from xnode.store.records import Frontier, StoredBlock
+from xnode.store.records import Frontier, Representative, StoredBlock
 from xnode.store.schema import (
     ACCOUNT,
     ARRIVAL,
     CHAIN,
+    HEAVIEST,
     PENDING,
+    UNDO,
+    heaviest_key,
     lease_facet,
     lease_position,
     note_key,
     note_prefix,
     number,
+    place,
     unpack_account,
     unpack_block,
+    unpack_heaviest,
     unpack_pending,
 )
 
@@ -95,6 +100,16 @@ class Snapshot(PointReads):
         prefix = PENDING + (destination or b"")
         rows = self._frozen.scan(prefix, None if after is None else PENDING + b"".join(after))
         return [unpack_pending(key[1:], value) for key, value in islice(rows, limit)]
+
+    def unconfirmed(self, after: tuple[Address, int] | None = None, limit: int = PAGE) -> list[StoredBlock]:
+        """Blocks that may still be taken back, by (account, height)."""
+        rows = self._frozen.scan(UNDO, None if after is None else UNDO + place(*after))
+        return [self._block_at(key[1:]) for key, _ in islice(rows, limit)]
+
+    def representatives(self, after: Address | None = None, limit: int = PAGE) -> list[Representative]:
+        """Those who have weight, the heaviest first, of equals the lowest address."""
+        start = None if after is None else heaviest_key(after, self.weight(after))
+        return [unpack_heaviest(key) for key, _ in islice(self._frozen.scan(HEAVIEST, start), limit)]
 
     def leases(
         self,

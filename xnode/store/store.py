@@ -5,13 +5,14 @@ in which each transaction is there whole or not at all.
 """
 
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 from xnode.core.codec import encode
 from xnode.core.faults import OperatorFault
 from xnode.core.genesis import Genesis
 from xnode.core.values import Hash
-from xnode.store.counter import opening_accounts, opening_tally
+from xnode.store.counter import opening_accounts, opening_tally, sum_weights
 from xnode.store.leveldb import Database, corrupt
 from xnode.store.schema import (
     ACCOUNT,
@@ -27,9 +28,11 @@ from xnode.store.schema import (
     unpack,
     unpack_block,
     unpack_tally,
+    weight_rows,
 )
 from xnode.store.snapshot import Snapshot
-from xnode.store.transaction import Changes, Transaction
+from xnode.store.staging import Changes
+from xnode.store.transaction import Transaction
 
 WriteHook = Callable[[], None]
 
@@ -116,9 +119,11 @@ class Store:
 
 def _opening(genesis: Genesis) -> Changes:
     """All that a new store holds."""
-    accounts = {ACCOUNT + item.address: pack_account(item) for item in opening_accounts(genesis)}
+    opening = opening_accounts(genesis)
+    weights = [weight_rows(address, 0, weight) for address, weight in sum_weights(opening).items()]
     return {
-        **accounts,
+        **{ACCOUNT + item.address: pack_account(item) for item in opening},
+        **dict(chain.from_iterable(rows.items() for rows in weights)),
         SCHEMA_KEY: encode((SCHEMA_VERSION,)),
         GENESIS_KEY: encode((genesis.genesis_hash,)),
         TALLY_KEY: pack_tally(opening_tally(genesis)),
@@ -148,16 +153,16 @@ def _check_identity(database: Database, genesis: Genesis) -> None:
 
 
 def _check_counter(database: Database) -> None:
-    """Compares the counted arrivals with the last one: a store that lost its tail or its counters is found at once."""
+    """Compares the last arrival with what the tally says of it, so that a lost tail or lost counters are found at once."""
     value = database.get(TALLY_KEY)
     if value is None:
         raise corrupt("its counters are missing")
-    sequence = unpack_tally(value).sequence
+    last = unpack_tally(value).last_arrival
     key, at = next(database.scan(ARRIVAL, newest_first=True), (ARRIVAL + number(0), b""))
-    if key != ARRIVAL + number(sequence):
-        raise corrupt(f"it counts {sequence} arrivals, and the last one has another number")
-    if sequence == 0:
+    if key != ARRIVAL + number(last):
+        raise corrupt(f"its last arrival should be number {last}, and is another")
+    if last == 0:
         return
     block = database.get(CHAIN + at)
-    if block is None or unpack_block(at, block).sequence != sequence:
+    if block is None or unpack_block(at, block).sequence != last:
         raise corrupt("its last block is not where its index says")

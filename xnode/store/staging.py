@@ -1,0 +1,174 @@
+"""Changes that are not written yet, over the latest state, and reads that see both.
+
+Each swap takes the record before and the record after, and does all that hangs on it: a block that is applied and one
+that is taken back are the same swaps, once forwards and once backwards.
+"""
+
+from collections.abc import Mapping
+
+from xnode.core.genesis import Genesis
+from xnode.core.lease import LeaseRecord, LeaseState
+from xnode.core.ledger import AccountRecord, Pending
+from xnode.core.values import ZERO_HASH, Address, Hash
+from xnode.store.counter import Counter
+from xnode.store.invariants import require
+from xnode.store.leveldb import Database
+from xnode.store.reads import PointReads
+from xnode.store.records import ProviderRecord, StoredBlock, Tally
+from xnode.store.schema import (
+    ACCOUNT,
+    ARRIVAL,
+    CHAIN,
+    LEASE,
+    PLACE,
+    PROVIDER,
+    TALLY_KEY,
+    UNDO,
+    lease_index_keys,
+    number,
+    pack_account,
+    pack_block,
+    pack_lease,
+    pack_pending,
+    pack_provider,
+    pack_tally,
+    pending_key,
+    place,
+    unplace,
+    weight_rows,
+)
+from xnode.store.undo import Undo, pack_undo
+
+Changes = Mapping[bytes, bytes | None]
+
+
+class Staging(PointReads):
+    """The overlay under a transaction. None in `_changes` stands for a key that goes."""
+
+    def __init__(self, database: Database, genesis: Genesis) -> None:
+        self._database = database
+        self._changes: dict[bytes, bytes | None] = {}
+        self._accounts: dict[Address, AccountRecord] = {}  # staged or read: spares decoding them again
+        self._weights: dict[Address, int] = {}  # those that changed; their rows are made at the end
+        self.is_open = True
+        self.counter = Counter(super().tally(), genesis)
+
+    def discard(self) -> None:
+        """Forgets all that is staged and not committed; a second call does nothing."""
+        self.is_open = False
+        self._changes.clear()
+
+    def check_open(self) -> None:
+        """Raises RuntimeError once it is over."""
+        if not self.is_open:
+            raise RuntimeError("this transaction is over; ask the store for another")
+
+    def _get(self, key: bytes) -> bytes | None:
+        self.check_open()
+        return self._changes[key] if key in self._changes else self._database.get(key)
+
+    def account(self, address: Address) -> AccountRecord | None:
+        """The account with what is staged."""
+        self.check_open()
+        known = self._accounts.get(address) or super().account(address)
+        if known is not None:
+            self._accounts[address] = known
+        return known
+
+    def weight(self, representative: Address) -> int:
+        """The weight with what is staged."""
+        self.check_open()
+        known = self._weights.get(representative)
+        return super().weight(representative) if known is None else known
+
+    def tally(self) -> Tally:
+        """All that is kept incrementally, with what is staged."""
+        self.check_open()
+        return self.counter.tally()._replace(last_arrival=self._last_arrival())
+
+    def _last_arrival(self) -> int:
+        last = self.counter.last_arrival
+        if self._changes.get(ARRIVAL + number(last), b"") is not None:
+            return last
+        staged = (key for key, at in self._changes.items() if key[:1] == ARRIVAL and at is not None)
+        landed = (key for key, _ in self._database.scan(ARRIVAL, newest_first=True) if key not in self._changes)
+        first = ARRIVAL + number(0)
+        return int.from_bytes(max(max(staged, default=first), next(landed, first))[1:], "big")
+
+    def rows(self) -> Changes:
+        """All changes, as they are written."""
+        weights: dict[bytes, bytes | None] = {}
+        for representative, weight in self._weights.items():
+            weights |= weight_rows(representative, super().weight(representative), weight)
+        return {**self._changes, **weights, TALLY_KEY: pack_tally(self.tally())}
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        """Stages one raw key."""
+        self._changes[key] = value
+
+    def swap_account(self, address: Address, before: AccountRecord | None, after: AccountRecord | None) -> None:
+        """One state of an account for another; None where there is no record."""
+        self.put(ACCOUNT + address, None if after is None else pack_account(after))
+        self._accounts.pop(address, None)
+        if after is not None:
+            self._accounts[address] = after
+        self._shift_weight(before, -1)
+        self._shift_weight(after, 1)
+
+    def _shift_weight(self, account: AccountRecord | None, sign: int) -> None:
+        if account is not None and account.xusd:
+            weight = self.weight(account.representative) + sign * account.xusd
+            require(weight >= 0, "a representative's weight would fall below zero")
+            self._weights[account.representative] = weight
+
+    def swap_pending(self, gone: Pending | None, put: Pending | None) -> None:
+        """Takes one entry away and adds another."""
+        if gone is not None:
+            self.put(pending_key(gone), None)
+        if put is not None:
+            self.put(pending_key(put), pack_pending(put))
+
+    def swap_lease(self, lease_hash: Hash, before: LeaseRecord | None, after: LeaseRecord | None) -> None:
+        """One state of a lease for another; None where there is no lease."""
+        for lease, entry, count in ((before, None, -1), (after, b"", 1)):
+            if lease is not None:
+                for state in (None, lease.state):
+                    self._changes.update(dict.fromkeys(lease_index_keys(lease, state), entry))
+                self._count_ending(lease, count)
+        self.put(LEASE + lease_hash, None if after is None else pack_lease(after))
+
+    def _count_ending(self, lease: LeaseRecord, count: int) -> None:
+        settled, unfulfilled = self.provider_record(lease.provider)
+        if lease.state is LeaseState.SETTLED:
+            settled += count
+        elif lease.state is LeaseState.UNFULFILLED:
+            unfulfilled += count
+        else:
+            return
+        record = ProviderRecord(settled, unfulfilled)
+        self.put(PROVIDER + lease.provider, pack_provider(record) if any(record) else None)
+
+    def put_block(self, stored: StoredBlock) -> None:
+        """A block with its indexes."""
+        at = place(stored.block.account, stored.height)
+        self.put(CHAIN + at, pack_block(stored))
+        self.put(PLACE + stored.block_hash, at)
+        self.put(ARRIVAL + number(stored.sequence), at)
+
+    def drop_block(self, stored: StoredBlock) -> None:
+        """Takes the same away."""
+        self.put(CHAIN + place(stored.block.account, stored.height), None)
+        self.put(PLACE + stored.block_hash, None)
+        self.put(ARRIVAL + number(stored.sequence), None)
+
+    def put_undo(self, account: Address, height: int, undo: Undo | None) -> None:
+        """What takes the block at this height back; None once nothing does."""
+        self.put(UNDO + place(account, height), None if undo is None else pack_undo(undo))
+
+    def set_dependent(self, source: Hash, dependent: Hash) -> None:
+        """Notes which block rests on `source`, if that may still be taken back; zeros: none does any more."""
+        at = None if source == ZERO_HASH else self._get(PLACE + source)
+        undo = None if at is None else self.undo(*unplace(at))
+        if at is not None and undo is not None:
+            require(ZERO_HASH in (undo.dependent, dependent), "another block rests on the same source")
+            self.put_undo(*unplace(at), undo._replace(dependent=dependent))
