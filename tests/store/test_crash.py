@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.store import NOTES, land_step, open_store, story_steps
+from tests.support.store import dump, land_step, open_store, story_steps
 from xnode.core.faults import OperatorFault
 from xnode.store.store import Store
 from xnode.store.verify import verify_store
@@ -16,19 +16,26 @@ from xnode.store.verify import verify_store
 ROOT = Path(__file__).parents[2]
 
 
-def landed_steps(store: Store) -> int:
+@pytest.fixture(scope="module")
+def states(tmp_path_factory: pytest.TempPathFactory) -> list[dict[bytes, bytes]]:
+    """Every key and value after each step of the story, the making of the store included; no two are alike."""
+    with open_store(tmp_path_factory.mktemp("states")) as store:
+        found = [dump(store)]
+        for step in story_steps():
+            land_step(store, step)
+            found.append(dump(store))
+        assert verify_store(store) == []
+    assert all(found.count(item) == 1 for item in found)
+    return found
+
+
+def landed_steps(store: Store, states: list[dict[bytes, bytes]]) -> int:
     """How many steps of the story this store has, counting its making; fails when it is between two steps."""
-    states: list[tuple[int, dict[bytes, bytes]]] = [(0, {})]
-    for step in story_steps():
-        blocks, notes = states[-1][0] + len(step.blocks), {**states[-1][1], **dict(step.puts)}
-        states.append((blocks, {key: value for key, value in notes.items() if key not in step.deletes}))
-    with store.snapshot() as snapshot:
-        state = (snapshot.counts().blocks, dict(snapshot.notes(NOTES, 10)))
-    return states.index(state) + 1
+    return states.index(dump(store)) + 1
 
 
 @pytest.mark.slow
-def test_killed_at_every_write(tmp_path: Path) -> None:
+def test_killed_at_every_write(tmp_path: Path, states: list[dict[bytes, bytes]]) -> None:
     command = [sys.executable, "-m", "tests.support.crash_story", str(tmp_path)]
     subprocess.run(command, check=True, cwd=ROOT, timeout=60)
     points = sorted(int(item.name) for item in tmp_path.iterdir())
@@ -40,10 +47,11 @@ def test_killed_at_every_write(tmp_path: Path) -> None:
         with open_store(path) as store:
             assert verify_store(store) == []
             # before the very first write there was no store: opening has just made it
-            assert landed_steps(store) == max(1, acknowledged + is_after_write)
-            for step in story_steps()[landed_steps(store) - 1 :]:
+            landed = landed_steps(store, states)
+            assert landed == max(1, acknowledged + is_after_write)
+            for step in story_steps()[landed - 1 :]:
                 land_step(store, step)
-            assert verify_store(store) == []
+            assert landed_steps(store, states) == len(states)
 
 
 @pytest.fixture
@@ -62,7 +70,9 @@ def log_of(path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_log_cut_short_has_whole_transactions(finished: Path, tmp_path: Path) -> None:
+def test_a_log_cut_short_has_whole_transactions(
+    finished: Path, tmp_path: Path, states: list[dict[bytes, bytes]]
+) -> None:
     """What a machine that loses power may leave of writes that were not acknowledged."""
     seen = set()
     for size in range(log_of(finished).stat().st_size, 1500, -397):
@@ -71,7 +81,7 @@ def test_a_log_cut_short_has_whole_transactions(finished: Path, tmp_path: Path) 
         os.truncate(log_of(copy), size)
         with open_store(copy) as store:
             assert verify_store(store) == []
-            seen.add(landed_steps(store))
+            seen.add(landed_steps(store, states))
     assert len(seen) > 5
 
 

@@ -1,4 +1,7 @@
-"""Random blocks, good and bad, through the rules and the store, against the naive ledger."""
+"""Random blocks, good and bad, rollbacks and confirmations, through the rules and the store, against the naive ledger.
+
+The naive ledger knows no undoing: it plays all blocks but one anew, and those that are refused then rest on that one.
+"""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -10,19 +13,23 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from tests.support.ledger import DAY, NOW, Chain, MemoryLedger, address_of
-from tests.support.store import GENESIS, open_store
+from tests.support.store import GENESIS, facts, open_store, stage
 from xnode.core.blocks import Block
 from xnode.core.lease import LeaseState
 from xnode.core.ledger import Context, Effects, Refusal, supply_balances
-from xnode.core.rules import judge
+from xnode.core.rules import judge, judge_checked
 from xnode.core.values import NS, ZERO_HASH, Asset, Hash
+from xnode.store.invariants import InvariantBroken
 from xnode.store.store import Store
 from xnode.store.transaction import Transaction
 from xnode.store.verify import verify_store
 
 PEOPLE = ("alice", "bob", "carol")
-KINDS = ("lease", "accept", "settle", "cancel", "force", "send", "send_xe", "receive", "claim", "old")
-
+KINDS = (
+    *("send", "send_xe", "receive", "claim", "lease", "accept", "settle", "cancel", "force", "old"),
+    *("send", "receive", "receive", "accept", "rollback", "confirm"),
+)
+LATE = 25  # of so many of the last blocks one is taken back: an early one would often take all
 
 NAMES = {address_of(name): name for name in PEOPLE}
 
@@ -41,9 +48,7 @@ class Act(NamedTuple):
 ACTS = st.builds(
     Act,
     who=st.sampled_from(PEOPLE),
-    kind=st.sampled_from(
-        ["send", "send_xe", "receive", "claim", "lease", "accept", "settle", "cancel", "force", "old"]
-    ),
+    kind=st.sampled_from(KINDS),
     other=st.sampled_from(PEOPLE),
     number=st.integers(0, 1000),
     fault=st.sampled_from(["none"] * 18 + ["balance", "previous", "signature", "fork", "asset", "huge"]),
@@ -125,6 +130,19 @@ def make(ledger: MemoryLedger, act: Act) -> Block:
     return ledger.chain(NAMES[block.account]).sign(block._replace(**changes[act.fault]))
 
 
+def replayed(blocks: list[Block], final: set[Hash], without: Hash = ZERO_HASH) -> MemoryLedger:
+    """The ledger of those of these blocks, but one, that can still be played."""
+    ledger = MemoryLedger(GENESIS)
+    for block in blocks:
+        effects = judge_checked(ledger, block, Context(GENESIS, None))
+        if isinstance(effects, Effects) and effects.block_hash != without:
+            ledger.apply(effects)
+    for block_hash in final:
+        account = ledger.accounts[ledger.blocks[block_hash].account]
+        ledger.accounts[account.address] = account._replace(final_height=account.final_height + 1)
+    return ledger
+
+
 class Pair:
     """The store and the naive ledger side by side; `committed` is what a discard goes back to."""
 
@@ -132,9 +150,51 @@ class Pair:
         self.path = path
         self.store: Store = open_store(path)
         self.transaction: Transaction = self.store.transaction()
-        self.committed: list[Effects] = []
-        self.staged: list[Effects] = []
         self.ledger = MemoryLedger(GENESIS)
+        self.final: set[Hash] = set()
+        self.committed = self.state()
+
+    def state(self) -> tuple[list[Block], set[Hash]]:
+        """The blocks in their order of arrival, and which are final."""
+        return list(self.ledger.blocks.values()), set(self.final)
+
+    def act(self, act: Act) -> None:
+        """Does it to both."""
+        if act.kind not in ("rollback", "confirm"):
+            self.offer(make(self.ledger, act))
+        elif self.ledger.blocks:
+            blocks = list(self.ledger.blocks)
+            if act.kind == "rollback":
+                self.roll_back(pick(blocks[-LATE:], act.number))
+            else:
+                self.confirm(pick(blocks[: len(blocks) // 2 + 1], act.number))
+
+    def roll_back(self, target: Hash) -> None:
+        """The store undoes exactly what the naive ledger can't play any more."""
+        if target in self.final:
+            with pytest.raises(InvariantBroken):
+                self.transaction.rollback_with_descendants(target)
+            event("refused rollback")
+            return
+        left = replayed(list(self.ledger.blocks.values()), self.final, without=target)
+        gone = [item for item in self.ledger.blocks if item not in left.blocks]
+        undone = self.transaction.rollback_with_descendants(target)
+        assert sorted(item.block_hash for item in undone) == sorted(gone)
+        event(f"rollback of {min(len(gone), 5)}")
+        self.ledger = left
+
+    def confirm(self, target: Hash) -> None:
+        """What is confirmed with the target are blocks without which it can't be played."""
+        confirmed = self.transaction.confirm_with_ancestors(target)
+        assert confirmed == [item for item in self.ledger.blocks if item in confirmed]  # in order of arrival
+        assert self.final.isdisjoint(confirmed)
+        assert target in self.final.union(confirmed)
+        blocks = list(self.ledger.blocks.values())
+        if confirmed:
+            assert target not in replayed(blocks, set(), without=confirmed[0]).blocks
+        self.final.update(confirmed)
+        self.ledger = replayed(blocks, self.final)
+        event(f"confirmed {min(len(confirmed), 5)}")
 
     def offer(self, block: Block) -> None:
         """Both judge the block alike and, if it is good, both take it."""
@@ -147,7 +207,6 @@ class Pair:
         event(f"good {block.type.name.lower()}")
         self.transaction.stage(effects)
         self.ledger.apply(effects)
-        self.staged.append(effects)
 
     def check(self) -> None:
         """The supply identity, and every number alike, in the transaction as it is."""
@@ -162,12 +221,10 @@ class Pair:
             return
         if how == "commit":
             self.transaction.commit()
-            self.committed += self.staged
+            self.committed = self.state()
         else:
-            self.ledger = MemoryLedger(GENESIS)
-            for effects in self.committed:
-                self.ledger.apply(effects)
-        self.staged = []
+            blocks, self.final = self.committed[0], set(self.committed[1])
+            self.ledger = replayed(blocks, self.final)
         self.transaction.discard()
         if how == "reopen":
             self.store.close()
@@ -182,7 +239,24 @@ class Pair:
             assert snapshot.pendings() == [self.ledger.pendings[key] for key in sorted(self.ledger.pendings)]
             by_time = sorted(self.ledger.leases.values(), key=lambda item: (item.created_at, item.lease_hash))
             assert snapshot.leases() == by_time
+            assert [item.block_hash for item in snapshot.unconfirmed(limit=1000)] == self.unconfirmed()
         assert verify_store(self.store, checks_signatures=False) == []
+
+    def unconfirmed(self) -> list[Hash]:
+        """By account, then in the order of its chain."""
+        blocks = self.ledger.blocks
+        return sorted((item for item in blocks if item not in self.final), key=lambda item: blocks[item].account)
+
+    def compare_with_straight(self, path: Path) -> None:
+        """Nothing is left of what was undone: the same blocks without any detour make the same store."""
+        with open_store(path) as straight:
+            with straight.transaction() as transaction:
+                for block in self.ledger.blocks.values():
+                    stage(transaction, block)
+                for block_hash in sorted(self.final):
+                    transaction.confirm_with_ancestors(block_hash)
+                transaction.commit()
+            assert facts(straight) == facts(self.store)
 
 
 @pytest.mark.slow
@@ -193,12 +267,13 @@ def test_the_store_is_the_naive_ledger(acts: list[Act]) -> None:
         pair = Pair(Path(directory))
         try:
             for act in acts:
-                pair.offer(make(pair.ledger, act))
+                pair.act(act)
                 pair.check()
                 pair.pause(act.pause)
             pair.pause("commit")
             pair.compare()
             pair.pause("reopen")
             pair.compare()
+            pair.compare_with_straight(Path(directory) / "straight")
         finally:
             pair.store.close()

@@ -9,7 +9,7 @@ import pytest
 from tests.support.ledger import MemoryLedger, address_of
 from tests.support.store import GENESIS, NOTES, land, open_store, story_blocks
 from xnode.core.codec import decode, encode
-from xnode.store.schema import PREFIXES, TALLY_KEY, pack_tally, unpack_tally
+from xnode.store.schema import PREFIXES, TALLY_KEY, UNDO, WEIGHT, pack_tally, unpack_tally
 from xnode.store.verify import PROBLEMS_MAX, verify_store
 
 Tamper = Callable[["plyvel.DB"], None]
@@ -51,13 +51,14 @@ def test_an_extra_entry_is_found(tmp_path: Path, prefix: bytes) -> None:
     assert problems_after(tmp_path, copy_first)
 
 
-@pytest.mark.parametrize("field", ["blocks", "accounts", "digest", "totals"])
+@pytest.mark.parametrize("field", ["blocks", "accounts", "sequence", "digest", "totals"])
 def test_a_wrong_count_is_found(tmp_path: Path, field: str) -> None:
     def change(database: "plyvel.DB") -> None:
         tally = unpack_tally(database.get(TALLY_KEY))
         wrong = {
             "blocks": tally._replace(blocks=tally.blocks + 1),
             "accounts": tally._replace(accounts=tally.accounts - 1),
+            "sequence": tally._replace(sequence=tally.sequence - 1),
             "digest": tally._replace(digest=bytes(32)),
             "totals": tally._replace(totals=dict.fromkeys(tally.totals, 0)),
         }
@@ -76,6 +77,34 @@ def test_a_changed_balance_is_found_twice(tmp_path: Path) -> None:
     problems = problems_after(tmp_path, enrich)
     assert any(item.startswith("account") for item in problems)
     assert any(item.startswith("balances of XUSD") for item in problems)
+
+
+def set_final_height(name: str, final_height: int) -> Tamper:
+    def change(database: "plyvel.DB") -> None:
+        key = b"a" + address_of(name)
+        database.put(key, encode((*decode(database.get(key))[:-1], final_height)))
+
+    return change
+
+
+def test_a_final_height_beyond_the_chain_is_found(tmp_path: Path) -> None:
+    problems = problems_after(tmp_path, set_final_height("alice", 99))
+    assert any(item.startswith("account") for item in problems)
+    assert any(item.startswith("undo record") for item in problems)
+
+
+def test_a_confirmed_block_on_an_unconfirmed_one_is_found(tmp_path: Path) -> None:
+    assert any("what it rests on is not" in item for item in problems_after(tmp_path, set_final_height("carol", 1)))
+
+
+@pytest.mark.parametrize("prefix", [UNDO, WEIGHT])
+def test_another_ones_record_is_found(tmp_path: Path, prefix: bytes) -> None:
+    def swap(database: "plyvel.DB") -> None:
+        (first, one), (second, other), *_ = database.iterator(prefix=prefix)
+        database.put(first, other)
+        database.put(second, one)
+
+    assert len(problems_after(tmp_path, swap)) == 2
 
 
 def test_a_changed_block_is_found(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.ledger import MemoryLedger, make_genesis, play_all_types
-from xnode.core.blocks import Block
+from xnode.core.blocks import Block, block_hash
+from xnode.core.codec import encode
 from xnode.core.ledger import Context, Effects
 from xnode.core.rules import judge
 from xnode.core.values import Hash
+from xnode.store.schema import ARRIVAL, CHAIN, TALLY_KEY, pack_tally, unpack, unpack_tally
 from xnode.store.store import Store, WriteHook
 from xnode.store.transaction import Transaction
 
@@ -18,11 +20,13 @@ NOTES = "test"
 
 
 class Step(NamedTuple):
-    """What one transaction lands: blocks, notes to put, notes to delete."""
+    """What one transaction lands, in this order; `rollbacks` and `confirms` each with all that hangs on them."""
 
     blocks: tuple[Block, ...]
     puts: tuple[tuple[bytes, bytes], ...] = ()
     deletes: tuple[bytes, ...] = ()
+    rollbacks: tuple[Hash, ...] = ()
+    confirms: tuple[Hash, ...] = ()
 
 
 @cache
@@ -33,12 +37,27 @@ def story_blocks() -> tuple[Block, ...]:
     return tuple(ledger.blocks.values())
 
 
+@cache
+def story_hashes() -> tuple[Hash, ...]:
+    """The hashes of the story's blocks."""
+    return tuple(block_hash(GENESIS.network_key, block) for block in story_blocks())
+
+
 def story_steps() -> list[Step]:
-    """The story in transactions of one block, of several, of notes only, and of both."""
-    blocks = story_blocks()
+    """The story in transactions of one block, of several, of notes only, of both; confirmed, taken back, told again."""
+    blocks, hashes = story_blocks(), story_hashes()
     parts = [blocks[start:end] for start, end in pairwise((0, 1, 2, 3, 6, 7, 9, 10, 11, len(blocks)))]
     steps = [Step(part, ((b"last", bytes([number])),)) for number, part in enumerate(parts)]
-    return [*steps[:4], Step((), ((b"only", b"note"),)), *steps[4:], Step((), (), (b"only",))]
+    return [
+        *steps[:4],
+        Step((), ((b"only", b"note"),)),
+        *steps[4:],
+        Step((), confirms=(hashes[7],)),
+        Step((), rollbacks=(hashes[8],)),
+        Step((), deletes=(b"only",)),
+        Step(blocks[8:]),
+        Step(blocks[11:], rollbacks=(hashes[11],), confirms=(hashes[10],)),
+    ]
 
 
 def open_store(path: Path, on_write: WriteHook | None = None) -> Store:
@@ -67,10 +86,32 @@ def land(store: Store, *blocks: Block) -> list[Hash]:
 def land_step(store: Store, step: Step) -> None:
     """Lands a step in one transaction."""
     with store.transaction() as transaction:
+        for item in step.rollbacks:
+            transaction.rollback_with_descendants(item)
         for block in step.blocks:
             stage(transaction, block)
+        for item in step.confirms:
+            transaction.confirm_with_ancestors(item)
         for key, value in step.puts:
             transaction.put_note(NOTES, key, value)
         for key in step.deletes:
             transaction.delete_note(NOTES, key)
         transaction.commit()
+
+
+def dump(store: Store) -> dict[bytes, bytes]:
+    """Every key and value, but for the last arrival number that was given: that one never comes back."""
+    with store.snapshot() as snapshot:
+        rows = dict(snapshot.scan(b""))
+    return {**rows, TALLY_KEY: pack_tally(unpack_tally(rows[TALLY_KEY])._replace(sequence=0))}
+
+
+def facts(store: Store) -> tuple[dict[bytes, bytes], list[bytes]]:
+    """Every key and value without all arrival numbers, and the places of the blocks in their order of arrival."""
+    rows = dump(store)
+    tally = unpack_tally(rows[TALLY_KEY])._replace(last_arrival=0)
+    arrivals = [rows.pop(key) for key in sorted(rows) if key[:1] == ARRIVAL]
+    for key in [key for key in rows if key[:1] == CHAIN]:
+        identity, _, wire = unpack(rows[key])
+        rows[key] = encode((identity, wire))
+    return {**rows, TALLY_KEY: pack_tally(tally)}, arrivals

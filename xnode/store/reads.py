@@ -99,9 +99,16 @@ class PointReads(LedgerView):
         now = self.account(address)
         if now is None:
             return dict.fromkeys(Asset, 0)
-        undo = self.undo(address, now.final_height + 1)  # it has the account as it was at the confirmed head
-        then = now if undo is None else undo.account
+        then = self._at_confirmed_head(now)
         return {asset: 0 if then is None else min(then.balance(asset), now.balance(asset)) for asset in Asset}
+
+    def _at_confirmed_head(self, now: AccountRecord) -> AccountRecord | None:
+        if now.height == now.final_height:
+            return now
+        undo = self.undo(now.address, now.final_height + 1)  # it has the account as it was before that block
+        if undo is None:
+            raise corrupt(f"no undo record of an unconfirmed block of {now.address.hex()}")
+        return undo.account
 
     def weight(self, representative: Address) -> int:
         """XUSD held by the accounts that delegate to it; pending and escrow do not count (protocol section 8)."""

@@ -153,7 +153,7 @@ def _check_identity(database: Database, genesis: Genesis) -> None:
 
 
 def _check_counter(database: Database) -> None:
-    """Compares the last arrival with what the tally says of it, so that a lost tail or lost counters are found at once."""
+    """Compares the last arrival with what the tally says of it, so that a lost tail or counters are found at once."""
     value = database.get(TALLY_KEY)
     if value is None:
         raise corrupt("its counters are missing")
