@@ -26,6 +26,7 @@ from xnode.core.market import (
 from xnode.core.provision import CANCEL_AFTER
 from xnode.core.values import NS, Address, Asset, Hash
 from xnode.roles.author import Author, Draft
+from xnode.roles.confirmation import is_confirmed
 from xnode.roles.contacts import Contacts
 from xnode.roles.lease_log import LeaseLog
 from xnode.roles.market_board import Answers, MarketBoard
@@ -247,9 +248,19 @@ class Consumer:
                 await self._check_progress(provider, lease_hash)
                 ask_at = trio.current_time() + LOOK_EVERY
             await self._changed.wait(LOOK_EVERY)
+        await self._confirmed(lease_hash)
         if self._own_lease(lease_hash).state is not LeaseState.ACCEPTED:
             raise Unavailable("lease_ended", "the lease ended before it was accepted")
         self._log.record(lease_hash, "accepted", "the machine answers on SSH")
+
+    async def _confirmed(self, lease_hash: Hash) -> None:
+        """Waits until nothing can take the acceptance back."""
+        while True:
+            with self._store.snapshot() as view:
+                lease = view.lease(lease_hash)
+                if lease is None or lease.is_final or is_confirmed(view, lease.accept_hash):
+                    return
+            await self._changed.wait(LOOK_EVERY)
 
     async def _check_progress(self, provider: Address, lease_hash: Hash) -> None:
         phase, reason = await self._progress(provider, lease_hash)

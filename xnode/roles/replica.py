@@ -4,6 +4,7 @@ A block is judged, applied and only then announced: to the roles by `changed`, t
 needs one that is not here yet is held and tried again when that arrives.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
@@ -14,12 +15,14 @@ from xnode.core.genesis import Genesis
 from xnode.core.held import Held
 from xnode.core.ledger import GAPS, Context, Effects, LedgerView, Outcome, Refusal
 from xnode.core.rules import check_alone, judge, judge_checked
-from xnode.core.values import Hash
+from xnode.core.values import ZERO_HASH, Hash
 from xnode.roles.pulse import Pulse
 from xnode.store.store import Store
 from xnode.store.transaction import Transaction
 
 BLOCKS_TOPIC: Final = "xnode/blocks"
+
+log = logging.getLogger(__name__)
 
 Publish = Callable[[str, bytes], Awaitable[None]]
 Watcher = Callable[[Effects], None]
@@ -42,6 +45,8 @@ class Replica:
         self._clock = clock
         self._publish = publish
         self._watchers: list[Watcher] = []
+        self._fork_watchers: list[Callable[[Block], None]] = []
+        self._forks: list[Block] = []  # met in the batch that is being judged
         self.held = Held()
         self.changed = Pulse()
         self.outcomes: Counter[str] = Counter()
@@ -49,6 +54,10 @@ class Replica:
     def watch(self, watcher: Watcher) -> None:
         """Calls `watcher` with every block's effects once they are durable; it must be quick and must not raise."""
         self._watchers.append(watcher)
+
+    def watch_forks(self, watcher: Callable[[Block], None]) -> None:
+        """Calls `watcher` with every live block whose position another one has taken; it must not raise."""
+        self._fork_watchers.append(watcher)
 
     async def submit(self, block: Block) -> Submission:
         """Offers a live block of our own or of an API client; gossips it when it is new and good."""
@@ -64,6 +73,49 @@ class Replica:
     def take_checked(self, block: Block) -> Submission:
         """The same for a live block that has passed `check_alone` in gossip's validator."""
         return self._intake(block, judge_checked)
+
+    def would_replace(self, block: Block) -> bool:
+        """Whether this fork would be good in place of the block that has its position; changes nothing."""
+        with self._store.transaction() as transaction:
+            standing = _standing(transaction, block)
+            if standing is None or transaction.is_confirmed(standing):
+                return False
+            transaction.rollback_with_descendants(standing)
+            verdict = judge_checked(transaction, block, Context(self._genesis, now=None))
+        return isinstance(verdict, Effects)
+
+    def confirm(self, identity: Hash, winner: Block | None, note: tuple[str, bytes] | None) -> list[Hash]:
+        """Confirms a block for ever, with all that it rests on; returns what is newly confirmed.
+
+        Where it is not applied it is `winner`, a fork: what stands at its position is rolled back with all that rests
+        on that, and the winner lands, in the same batch. `note` (space, key) is deleted with it. An unknown block, or
+        one that is not good any more, confirms nothing.
+        """
+        applied: list[Effects] = []
+        with self._store.transaction() as transaction:
+            if not transaction.has_block(identity):
+                landed = self._replace(transaction, winner) if winner is not None else None
+                if landed is None:
+                    return []
+                applied.append(landed)
+            confirmed = transaction.confirm_with_ancestors(identity)
+            if note is not None:
+                transaction.delete_note(*note)
+            transaction.commit()
+        self._announce(applied)
+        self.changed.fire()
+        return confirmed
+
+    def _replace(self, transaction: Transaction, winner: Block) -> Effects | None:
+        standing = _standing(transaction, winner)
+        if standing is not None:
+            undone = transaction.rollback_with_descendants(standing)
+            log.warning("a fork of %s won: %d blocks are rolled back", winner.account.hex(), len(undone))
+        verdict = judge_checked(transaction, winner, Context(self._genesis, now=None))
+        if isinstance(verdict, Refusal):
+            return None
+        transaction.stage(verdict)
+        return verdict
 
     def preview(self, block: Block) -> Outcome:
         """What `take_checked` would say; changes nothing."""
@@ -97,7 +149,9 @@ class Replica:
         verdict = rule(transaction, block, self.context())
         if isinstance(verdict, Refusal):
             transaction.discard()
-            return self._refused(block, identity, verdict)
+            submission = self._refused(block, identity, verdict)
+            self._announce(())
+            return submission
         transaction.stage(verdict)
         applied = [verdict, *self._release(transaction, identity, self.context())]
         transaction.commit()
@@ -108,6 +162,8 @@ class Replica:
         self.outcomes[refusal.outcome] += 1
         if refusal.outcome in GAPS:
             self.held.put(identity, block, refusal.needs)
+        if refusal.outcome is Outcome.FORK:
+            self._forks.append(block)
         return Submission(identity, refusal.outcome, refusal.detail)
 
     def _apply(self, transaction: Transaction, block: Block, context: Context) -> list[Effects]:
@@ -138,8 +194,24 @@ class Replica:
         for effects in applied:
             for watcher in self._watchers:
                 watcher(effects)
+        forks, self._forks = self._forks, []
+        for block in forks:
+            for watch_fork in self._fork_watchers:
+                watch_fork(block)
         if applied:
             self.changed.fire()
+
+
+def _standing(view: Transaction, block: Block) -> Hash | None:
+    """The block that is applied at the position of `block`, if that is a position of its account's chain."""
+    height = 0
+    if block.previous != ZERO_HASH:
+        before = view.block(block.previous)
+        if before is None or before.block.account != block.account:
+            return None
+        height = before.height
+    stored = view.block_at(block.account, height + 1)
+    return stored.block_hash if stored is not None else None
 
 
 def check_wire(wire: bytes, context: Context) -> tuple[Block | None, Outcome, str]:

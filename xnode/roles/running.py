@@ -32,6 +32,8 @@ from xnode.roles.replica import Replica
 from xnode.roles.timekeeper import Timekeeper
 from xnode.roles.topics import Topics
 from xnode.roles.tunnelling import HostAccess, Tunnelling
+from xnode.roles.vote_exchange import VoteExchange
+from xnode.roles.voting import Voting
 from xnode.store.store import Store
 from xnode.vm.driver import Driver
 
@@ -87,6 +89,8 @@ class Roles:
         timekeeper = Timekeeper(key, store, genesis, clock, outside.monotonic) if settings.timekeeper else None
         self.timekeeper = timekeeper
         self.attesting = Attesting(genesis, self.contacts, rpc, clock, timekeeper, network.peer_id)
+        self.voting = Voting(key, store, genesis, self.replica, clock, outside.monotonic, network.publish)
+        self.exchange = VoteExchange(store, genesis, self.voting, self.replica, self.contacts, rpc, network.peers)
         changed = self.replica.changed
         self.consumer = Consumer(
             store, genesis, self.author, self.board, self.contacts, self.log, changed, clock, outside.random
@@ -104,7 +108,7 @@ class Roles:
         self.replica.watch(self.consumer.note_end)
         rpc.register(PROGRESS_METHOD, self._serve_progress)
         rpc.register(WITHDRAW_METHOD, self._serve_withdraw)
-        topics.wire(outside.handshake.knows, self.replica, self.board, self.contacts)
+        topics.wire(outside.handshake.knows, self.replica, self.board, self.contacts, self.voting)
         self.add_peer = network.add_peer
 
     def machines(self) -> tuple[Machine, ...]:
@@ -123,6 +127,9 @@ class Roles:
             tasks = [
                 self._outside.handshake.run,
                 self.sync.run,
+                self.voting.send_votes,
+                self.voting.keep_counting,
+                self.exchange.run,
                 self.author.work_ahead,
                 self.author.receive_pending,
                 self.contacts.keep_announced,

@@ -13,13 +13,20 @@ from xnode.core.codec import Malformed
 from xnode.core.directory import DIRECTORY, is_current
 from xnode.core.ledger import GAPS, Outcome
 from xnode.core.market import MarketRecord
+from xnode.core.votes import VOTES, VoteBundle
 from xnode.net.network import Judged, Topic, Verdict
 from xnode.net.streams import PeerId
 from xnode.roles.contacts import DIRECTORY_TOPIC, Contacts
 from xnode.roles.market_board import MARKET_TOPIC, MarketBoard
 from xnode.roles.replica import BLOCKS_TOPIC, Replica, check_wire
+from xnode.roles.voting import VOTES_TOPIC, Voting
 
-RATES: Final = {BLOCKS_TOPIC: (100.0, 1000), MARKET_TOPIC: (50.0, 200), DIRECTORY_TOPIC: (20.0, 500)}  # a second, burst
+RATES: Final = {  # messages a second of one peer, and how many at once
+    BLOCKS_TOPIC: (100.0, 1000),
+    VOTES_TOPIC: (100.0, 1000),
+    MARKET_TOPIC: (50.0, 200),
+    DIRECTORY_TOPIC: (20.0, 500),
+}
 PASSED_ON: Final = GAPS | {Outcome.PROGRESS, Outcome.FORK}  # good by themselves, whatever our ledger holds
 PROVABLY_BAD: Final = frozenset({Outcome.BAD_FORMAT, Outcome.BAD_WORK, Outcome.BAD_SIGNATURE})
 
@@ -29,18 +36,26 @@ class Topics:
 
     def __init__(self) -> None:
         self._knows: Callable[[PeerId], bool] = lambda _peer_id: False
-        self._roles: tuple[Replica, MarketBoard, Contacts] | None = None
+        self._roles: tuple[Replica, MarketBoard, Contacts, Voting] | None = None
         self.ignored: Counter[str] = Counter()
 
-    def wire(self, knows: Callable[[PeerId], bool], replica: Replica, board: MarketBoard, contacts: Contacts) -> None:
+    def wire(
+        self,
+        knows: Callable[[PeerId], bool],
+        replica: Replica,
+        board: MarketBoard,
+        contacts: Contacts,
+        voting: Voting,
+    ) -> None:
         """From now on records of peers that `knows` says hello of are judged and delivered."""
-        self._roles = (replica, board, contacts)
+        self._roles = (replica, board, contacts, voting)
         self._knows = knows
 
     def table(self) -> dict[str, Topic]:
         """What `open_network` takes."""
         ways = {
             BLOCKS_TOPIC: (self._judge_block, self._deliver_block),
+            VOTES_TOPIC: (self._judge_votes, self._deliver_votes),
             MARKET_TOPIC: (self._judge_market, self._deliver_market),
             DIRECTORY_TOPIC: (self._judge_directory, self._deliver_directory),
         }
@@ -54,7 +69,7 @@ class Topics:
 
         return validate
 
-    def _wired(self) -> tuple[Replica, MarketBoard, Contacts]:
+    def _wired(self) -> tuple[Replica, MarketBoard, Contacts, Voting]:
         assert self._roles is not None, "nothing is delivered before a peer has said hello"
         return self._roles
 
@@ -76,6 +91,21 @@ class Topics:
     def _deliver_block(self, _peer_id: PeerId, value: object) -> None:
         self._wired()[0].take_checked(cast(Block, value))
 
+    def _judge_votes(self, data: bytes) -> Judged:
+        replica, _, _, voting = self._wired()
+        try:
+            bundle, signed = VOTES.read(replica.context().genesis.network_key, data)
+        except Malformed as error:
+            return Judged(Verdict.REJECT, None, str(error))
+        if not signed:
+            return Judged(Verdict.REJECT, None, "not signed by its representative")
+        if not voting.is_useful(bundle):
+            return self._ignore("votes_without_weight")
+        return Judged(Verdict.ACCEPT, bundle, "")
+
+    def _deliver_votes(self, _peer_id: PeerId, value: object) -> None:
+        self._wired()[3].take(cast(VoteBundle, value))
+
     def _judge_market(self, data: bytes) -> Judged:
         board = self._wired()[1]
         record = board.read(data)
@@ -89,7 +119,7 @@ class Topics:
         self._wired()[1].take(cast(MarketRecord, value))
 
     def _judge_directory(self, data: bytes) -> Judged:
-        replica, _, contacts = self._wired()
+        replica, _, contacts, _ = self._wired()
         try:
             record, signed = DIRECTORY.read(replica.context().genesis.network_key, data)
         except Malformed as error:

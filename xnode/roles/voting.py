@@ -1,0 +1,280 @@
+"""Voting: offers blocks to the elections and carries out what they want done (protocol section 8).
+
+Theory of operation. Every applied block, and every fork of one that is not confirmed, is offered to `core.elections`,
+which answers with effects. A final vote is on disk before it is sent. A confirmed block is confirmed in the store;
+where it is not the one applied, the loser and all that rests on it are rolled back, and the winner lands in the same
+batch.
+Level-triggered: a sweep offers again whatever is not confirmed, so that no lost event is lost for good.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import trio
+
+from xnode.core.blocks import Block, block_hash
+from xnode.core.elections import FINALS_MAX, Elections, ElectionView
+from xnode.core.genesis import Genesis
+from xnode.core.keys import SigningKey
+from xnode.core.ledger import Effects
+from xnode.core.values import ZERO_HASH, Address, Hash
+from xnode.core.vote_effects import (
+    CastVote,
+    Confirmed,
+    Dropped,
+    Effect,
+    Equivocation,
+    Expired,
+    NotOpened,
+    WantBlock,
+    WantVotes,
+)
+from xnode.core.votes import VOTES, Position, Vote, VoteBundle, bundle_votes
+from xnode.core.weights import REPRESENTATIVES_MAX, Weights
+from xnode.roles.replica import Publish, Replica
+from xnode.store.snapshot import Snapshot
+from xnode.store.store import Store
+
+VOTES_TOPIC: Final = "xnode/votes"
+FINAL_SPACE: Final = "final-vote"  # note space: account || previous -> block hash
+FLUSH_EVERY: Final = 0.05  # seconds that votes wait for others, so that they share a message
+TICK_EVERY: Final = 0.5
+SWEEP_EVERY: Final = 2.0
+SWEEP_BLOCKS_MAX: Final = 100  # offered again in one sweep
+WEIGHTS_KEPT: Final = 1.0  # seconds for which read weights are used
+OUTBOX_MAX: Final = 10_000  # votes waiting to be sent; what is over is said again at a nudge
+STAGED_MAX: Final = 10_000  # forks kept in memory
+WAITING_MAX: Final = 10_000  # blocks that wait for another one's confirmation; the sweep finds what is over
+WANTED_MAX: Final = 1_000
+
+log = logging.getLogger(__name__)
+
+
+class Voting:
+    """The node's part in consensus; it votes where its account has weight, and always counts. Clocks give ns."""
+
+    def __init__(
+        self,
+        key: SigningKey,
+        store: Store,
+        genesis: Genesis,
+        replica: Replica,
+        clock: Callable[[], int],
+        monotonic: Callable[[], int],
+        publish: Publish,
+    ) -> None:
+        self._key = key
+        self._store = store
+        self._genesis = genesis
+        self._replica = replica
+        self._clock = clock
+        self._monotonic = monotonic
+        self._publish = publish
+        self._own = Address(key.public_key)
+        self._elections = Elections(self._own)
+        self._weights: tuple[float, Weights] | None = None
+        self._outbox: list[Vote] = []
+        self._sent_at = 0
+        self._staged: dict[Hash, Block] = {}
+        self._waiting: dict[Hash, dict[Hash, Position]] = {}
+        self._swept: tuple[Address, int] | None = None
+        self._news = trio.Event()
+        self.wanted_blocks: dict[Hash, None] = {}
+        self.wanted_votes: dict[Position, None] = {}
+        self.counters: Counter[str] = Counter()
+        self._restore()
+        replica.watch(self._on_applied)
+        replica.watch_forks(self._on_fork)
+
+    def is_useful(self, bundle: VoteBundle) -> bool:
+        """Whether its sender has any weight, so that its votes are worth passing on."""
+        return self.weights().of(bundle.representative) > 0
+
+    def take(self, bundle: VoteBundle) -> None:
+        """Counts votes whose signature is good."""
+        with self._store.snapshot() as view:
+            votes = tuple(vote for vote in bundle.votes if not self._is_decided(view, vote.position))
+        if votes:
+            counted = bundle._replace(votes=votes)
+            self._carry_out(self._elections.on_votes(counted, self.weights(), self._monotonic()))
+
+    def answer(self, positions: Iterable[Position]) -> tuple[bytes, ...]:
+        """Our votes at these positions, signed: for a peer that missed them."""
+        with self._store.snapshot() as view:
+            found = [self._answer(view, position) for position in positions]
+        return self._sign([vote for vote in found if vote is not None])
+
+    def weights(self) -> Weights:
+        """Who weighs what now, at most a second old."""
+        now = trio.current_time()
+        if self._weights is None or now >= self._weights[0] + WEIGHTS_KEPT:
+            with self._store.snapshot() as view:
+                listed = view.representatives(limit=REPRESENTATIVES_MAX)
+                self._weights = (now, Weights(view.total_weight(), {item.address: item.weight for item in listed}))
+        return self._weights[1]
+
+    def staged(self, identity: Hash) -> Block | None:
+        """A fork that is being voted on, for a peer that asks for it."""
+        return self._staged.get(identity)
+
+    def views(self) -> tuple[ElectionView, ...]:
+        """The open elections."""
+        return tuple(self._elections.views())
+
+    async def send_votes(self) -> None:
+        """Bundles and gossips votes; runs for as long as the node."""
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            await trio.sleep(FLUSH_EVERY)
+            votes, self._outbox = self._outbox, []
+            for wire in self._sign(votes):
+                self.counters["bundles_sent"] += 1
+                await self._publish(VOTES_TOPIC, wire)
+
+    async def keep_counting(self) -> None:
+        """Ticks and sweeps; runs for as long as the node."""
+        sweep_at = trio.current_time()
+        while True:
+            if trio.current_time() >= sweep_at:
+                self._sweep()
+                sweep_at = trio.current_time() + SWEEP_EVERY
+            self._carry_out(self._elections.on_tick(self._monotonic()))
+            await trio.sleep(TICK_EVERY)
+
+    def _restore(self) -> None:
+        with self._store.snapshot() as view:
+            for key, value in view.notes(FINAL_SPACE, FINALS_MAX):
+                self._elections.restore_final(_position_of(key), Hash(value))
+
+    def _on_applied(self, effects: Effects) -> None:
+        self._offer(effects.block, effects.block_hash)
+
+    def _on_fork(self, block: Block) -> None:
+        """A block at a taken position: worth a vote if it is good and the one that stands there is not confirmed."""
+        identity = block_hash(self._genesis.network_key, block)
+        if identity in self._staged or len(self._staged) >= STAGED_MAX:
+            return
+        if self._replica.would_replace(block):
+            self._staged[identity] = block
+            self._offer(block, identity)
+
+    def _offer(self, block: Block, identity: Hash) -> None:
+        position = Position(block.account, block.previous)
+        with self._store.snapshot() as view:
+            needs = [need for need in _rests_on(block) if not view.is_confirmed(need)]
+        for need in needs:
+            if len(self._waiting) < WAITING_MAX or need in self._waiting:
+                self._waiting.setdefault(need, {})[identity] = position
+        now = self._monotonic()
+        self._carry_out(self._elections.on_block(position, identity, self.weights(), now, is_votable=not needs))
+
+    def _offer_known(self, identity: Hash) -> None:
+        with self._store.snapshot() as view:
+            stored = view.block(identity)
+        block = stored.block if stored is not None else self._staged.get(identity)
+        if block is not None:
+            self._offer(block, identity)
+
+    def _sweep(self) -> None:
+        with self._store.snapshot() as view:
+            page = view.unconfirmed(self._swept, SWEEP_BLOCKS_MAX)
+        self._swept = (page[-1].block.account, page[-1].height) if len(page) == SWEEP_BLOCKS_MAX else None
+        for stored in page:
+            self._offer(stored.block, stored.block_hash)
+
+    def _carry_out(self, effects: tuple[Effect, ...]) -> None:
+        finals = [effect for effect in effects if isinstance(effect, CastVote) and effect.is_final]
+        if finals:
+            self._write_finals(finals)
+        for effect in effects:
+            self.counters[type(effect).__name__] += 1
+            match effect:
+                case CastVote():
+                    self._send(effect)
+                case Confirmed():
+                    self._confirm(effect)
+                case WantBlock(block_hash=wanted) if len(self.wanted_blocks) < WANTED_MAX:
+                    self.wanted_blocks[wanted] = None
+                case WantVotes(position=position) if len(self.wanted_votes) < WANTED_MAX:
+                    self.wanted_votes[position] = None
+                case Dropped(block_hash=gone) | NotOpened(block_hash=gone):
+                    self._staged.pop(gone, None)
+                case Expired(candidates=candidates):
+                    self._forget(candidates)
+                case Equivocation():
+                    log.warning("%s has voted finally for two blocks", effect.representative.hex())
+
+    def _write_finals(self, finals: list[CastVote]) -> None:
+        with self._store.transaction() as transaction:
+            for vote in finals:
+                transaction.put_note(FINAL_SPACE, _note_key(vote.position), vote.block_hash)
+            transaction.commit()
+
+    def _send(self, vote: CastVote) -> None:
+        if len(self._outbox) < OUTBOX_MAX:
+            self._outbox.append(Vote(vote.position, vote.block_hash, vote.is_final))
+        self._news.set()
+
+    def _confirm(self, decided: Confirmed) -> None:
+        clears = decided.own_final == decided.block_hash
+        note = (FINAL_SPACE, _note_key(decided.position)) if clears else None
+        winner = self._staged.get(decided.block_hash)
+        confirmed = self._replica.confirm(decided.block_hash, winner, note)
+        self._forget((decided.block_hash, *decided.losers))
+        for identity in confirmed:
+            for waiting in self._waiting.pop(identity, ()):
+                self._offer_known(waiting)
+
+    def _forget(self, candidates: Iterable[Hash]) -> None:
+        for candidate in candidates:
+            self._staged.pop(candidate, None)
+
+    def _is_decided(self, view: Snapshot, position: Position) -> bool:
+        return self._decided(view, position) is not None
+
+    def _decided(self, view: Snapshot, position: Position) -> Hash | None:
+        """The confirmed block at a position."""
+        height = 0
+        if position.previous != ZERO_HASH:
+            before = view.block(position.previous)
+            if before is None or before.block.account != position.account:
+                return None
+            height = before.height
+        stored = view.block_at(position.account, height + 1)
+        return stored.block_hash if stored is not None and view.is_confirmed(stored.block_hash) else None
+
+    def _answer(self, view: Snapshot, position: Position) -> Vote | None:
+        vote = self._elections.answer(position)
+        if vote is not None:
+            return Vote(position, vote.block_hash, vote.is_final)
+        decided = self._decided(view, position)
+        note = view.note(FINAL_SPACE, _note_key(position))
+        if decided is None or note not in (None, decided):
+            return None
+        return Vote(position, decided, is_final=True)
+
+    def _sign(self, votes: list[Vote]) -> tuple[bytes, ...]:
+        if not votes or self.weights().of(self._own) == 0:
+            return ()
+        wires = []
+        for bundle in bundle_votes(self._own, 0, votes):
+            self._sent_at = max(self._clock(), self._sent_at + 1)
+            wires.append(VOTES.sign(self._genesis.network_key, self._key, bundle._replace(timestamp=self._sent_at)))
+        return tuple(wires)
+
+
+def _rests_on(block: Block) -> tuple[Hash, ...]:
+    """The blocks that must be confirmed before this one may be voted for."""
+    source = getattr(block.body, "source", ZERO_HASH)
+    return tuple(item for item in (block.previous, source) if item != ZERO_HASH)
+
+
+def _note_key(position: Position) -> bytes:
+    return position.account + position.previous
+
+
+def _position_of(key: bytes) -> Position:
+    return Position(Address(key[:32]), Hash(key[32:]))
