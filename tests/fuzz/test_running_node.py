@@ -5,6 +5,7 @@ The bytes come from a seed, which stands in each test's name; XNODE_FUZZ_SEED in
 
 import os
 import random
+import struct
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 import psutil
 import pytest
 import trio
+from libp2p.io.exceptions import IOException
 
 from tests.support.devnet import http, wait_until
 from tests.support.sending import hash_of, send_block
@@ -22,6 +24,7 @@ from xnode.core.faults import PeerFault
 from xnode.net import rpc, sync, tunnel
 from xnode.net.gossip_guard import PROTOCOL as MESHSUB
 from xnode.net.handshake import Handshake, Hello
+from xnode.net.hardening import swarm_of
 from xnode.net.network import Judged, NetSettings, Network, Topic, Verdict, open_network
 from xnode.net.streams import PeerId
 from xnode.roles.contacts import DIRECTORY_TOPIC
@@ -46,13 +49,14 @@ AT_ONCE = 5
 TALK_SECONDS = 10.0
 CALM_SECONDS = 30.0
 MEMORY_GROWTH_MAX = 150 * 2**20
+PING = "/ipfs/ping/1.0.0"
 PROTOCOLS = (
     rpc.PROTOCOL,
     sync.PROTOCOL,
     tunnel.PROTOCOL,
     str(MESHSUB),
     "/ipfs/id/1.0.0",
-    "/ipfs/ping/1.0.0",
+    PING,
 )
 METHODS = ("hello", "attest", "lease_progress", "lease_withdraw", "", "no_such_method")
 TOPICS = (BLOCKS_TOPIC, MARKET_TOPIC, DIRECTORY_TOPIC)
@@ -228,6 +232,42 @@ def test_noise_on_a_stream(devnet: Devnet, dice: random.Random, protocol: str, w
         assert trio.run(talk_much, devnet, protocol, with_hello, dice) > STREAMS // 2
 
 
+def muxer_frames(dice: random.Random) -> bytes:
+    """Yamux headers of nonsense with bodies that mostly don't fit, then noise."""
+    frames = b""
+    for _ in range(dice.randrange(6)):
+        body = noise(dice)
+        length = len(body) if dice.random() < 0.5 else dice.randrange(2**32)
+        head = (
+            dice.choice((0, 0, 0, 1)),
+            dice.randrange(5),
+            dice.randrange(16),
+            dice.randrange(2 ** dice.randrange(33)),
+        )
+        frames += struct.pack(">BBHII", *head, length) + body
+    return frames + noise(dice)
+
+
+async def break_muxers(network: Devnet, dice: random.Random) -> int:
+    """How many well-secured connections were fed with nonsense below their streams."""
+    fed, member = 0, network.member(NODE)
+    with trio.move_on_after(SECONDS_MAX):
+        for _ in range(CONNECTIONS // STREAMS_PER_PEER):
+            async with peer(network, dice.randbytes(32), dice.random() < 0.5) as host:
+                await host.open_stream(PeerId(member.peer_id), PING, [member.address])
+                (connection,) = swarm_of(host._host).get_connections()
+                with suppress(IOException), trio.move_on_after(ANSWER_SECONDS):  # it may have hung up already
+                    await connection.muxed_conn.secured_conn.write(muxer_frames(dice))
+                    fed += 1
+                    await trio.sleep(ANSWER_SECONDS)
+    return fed
+
+
+def test_noise_under_the_muxer(devnet: Devnet, dice: random.Random) -> None:
+    with unharmed(devnet):
+        assert trio.run(break_muxers, devnet, dice) > STREAMS_PER_PEER
+
+
 async def gossip_much(network: Devnet, with_hello: bool, dice: random.Random) -> None:
     good = encode_block(await trio.to_thread.run_sync(send_block, network, NODE))
     member = network.member(NODE)
@@ -235,7 +275,7 @@ async def gossip_much(network: Devnet, with_hello: bool, dice: random.Random) ->
         for _ in range(ROUNDS):
             async with peer(network, dice.randbytes(32), with_hello) as host:
                 with suppress(PeerFault):
-                    ping = await host.open_stream(PeerId(member.peer_id), "/ipfs/ping/1.0.0", [member.address])
+                    ping = await host.open_stream(PeerId(member.peer_id), PING, [member.address])
                     await ping.reset()
                 await trio.sleep(MESH_SECONDS)
                 for number in range(MESSAGES * len(TOPICS)):
