@@ -329,7 +329,7 @@ class Consumer:
         with self._store.snapshot() as view:
             lease = view.lease(lease_hash)
         if lease is None or lease.consumer != self._author.address:
-            raise NotFound("unknown_lease", "this node's account has no such lease")
+            raise NotFound("lease_unknown", "this node's account has no such lease")
         return lease
 
     def _remember(self, lease_hash: Hash, form: LeaseForm, deadline: float) -> None:
