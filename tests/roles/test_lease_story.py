@@ -173,6 +173,7 @@ async def test_offers_are_waited_for_though_no_ad_is_known(village: Village, aut
     await village.start_market("alice", bob=ROOMY)
     await village.start("carol", capacity=ROOMY, multiplier_milli=500)
     await village.ready()
+    await trio.sleep(5)  # then no ad is sent for a while
     alice = village.nodes["alice"]
     alice.roles.board._ads.clear()
     quote = await alice.roles.consumer.quote(LONG)
