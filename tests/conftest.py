@@ -2,8 +2,8 @@
 
 `pytest --hypothesis-profile search` draws new ones, and more of them, to look for what the fixed ones miss.
 
-`scripts/test` spreads the tests over a few processes, a file to each, but for two groups: all that boots machines runs in
-one process, one after another, and so does all that runs whole networks, so that a small host is never asked for too
+`scripts/test` spreads the tests over a few processes, a file to each, but for two groups: all that boots machines runs
+in one process, one after another, and so does all that runs whole networks, so that a small host is never asked for too
 much at once. Those two take longest, mostly waiting, and come first.
 """
 
