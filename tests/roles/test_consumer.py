@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from tests.support.ledger import address_of
+from tests.support.ledger import DAY, address_of
 from tests.support.memory_network import Weather
 from tests.support.role_node import FORM, RICH, ROOMY, RoleNode, Village, until
 from xnode.core.faults import CallerFault, Fault, Unavailable, WrongState
@@ -132,7 +132,7 @@ async def test_an_impatient_consumer_and_a_slow_provider_agree(village: Village,
     village.internet.weather = Weather(delay_min=0.2, delay_max=0.6)
     for step in range(16):
         try:
-            await alice.roles.consumer.request(FORM._replace(timeout=5.0 + step * 0.3))
+            await alice.roles.consumer.request(FORM._replace(duration=DAY, timeout=5.0 + step * 0.3))
         except CallerFault as fault:
             assert fault.code == "lease_failed"  # noqa: PT017  it may also go well
             ended = alice.leases()[-1]
