@@ -26,6 +26,7 @@ class Config(NamedTuple):
     api_bind: str = "127.0.0.1"
     api_port: int = 8080  # 0 to 65535; 0 lets the system choose
     api_cors_origins: tuple[str, ...] = ()
+    api_hosts: tuple[str, ...] = ()  # names by which the API may be called, besides localhost and IP addresses
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/7447",)
     announce: tuple[str, ...] = ()  # addresses to publish instead of the listening ones, behind NAT
     peers: tuple[str, ...] = ()  # dialled for as long as the node runs

@@ -166,7 +166,13 @@ def _api_settings(data_dir: DataDir, config: Config) -> ApiSettings:
     if token is None and config.api_bind not in LOOPBACK:
         message = f"the API at {config.api_bind} would obey anybody; make a token first: xnode token new"
         raise OperatorFault("no_token", message)
-    return ApiSettings(bind=config.api_bind, port=config.api_port, token=token, cors_origins=config.api_cors_origins)
+    return ApiSettings(
+        bind=config.api_bind,
+        port=config.api_port,
+        token=token,
+        cors_origins=config.api_cors_origins,
+        hosts=config.api_hosts,
+    )
 
 
 def _net_settings(config: Config, genesis: Genesis) -> NetSettings:
@@ -194,6 +200,7 @@ async def _hosting(stack: AsyncExitStack, data_dir: DataDir, config: Config) -> 
     )
     open_image(images, config.machine_image)  # a provider that can't boot anything must not offer
     driver = await stack.enter_async_context(QemuDriver.open(settings, time.time_ns, secrets.token_bytes))
+    log.info("machines run on %s: %s", driver.accelerator, driver.accelerator_reason)
     terms = Terms(config.provider_multiplier_milli, driver.accelerator, (config.machine_image,))
     return Hosting(driver, _capacity(data_dir, config), terms)
 
@@ -242,7 +249,8 @@ def _checks(roles: Roles, peers: tuple[PeerView, ...]) -> tuple[Check, ...]:
         Check("timekeepers", reachable >= needed, f"{reachable} reachable, {needed} needed"),
     ]
     if roles.driver is not None:
-        checks.append(Check("machines", True, f"{roles.driver.name} on {roles.driver.accelerator}"))
+        damaged = "; ".join(roles.driver.damaged)
+        checks.append(Check("machines", not damaged, damaged or f"{roles.driver.name} on {roles.driver.accelerator}"))
     return tuple(checks)
 
 

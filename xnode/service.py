@@ -131,7 +131,7 @@ class NodeService(NodePort):
         """See NodePort."""
         with self.snapshot() as view:
             if view.lease(lease_hash) is None:
-                raise NotFound("unknown_lease", "this node knows no such lease; look at GET /leases")
+                raise NotFound("lease_unknown", "this node knows no such lease; look at GET /leases")
         return await self._roles.attesting.attest(lease_hash)
 
     async def execute(self, lease_hash: Hash, command: str, timeout: float) -> ExecResult:
@@ -139,7 +139,7 @@ class NodeService(NodePort):
         driver = self._roles.driver
         if driver is None or all(machine.spec.lease_hash != lease_hash for machine in driver.machines()):
             message = "this node hosts no such machine; exec is answered by the lease's provider"
-            raise NotFound("unknown_vm", message)
+            raise NotFound("vm_unknown", message)
         return await driver.execute(lease_hash, command, timeout)
 
     async def open_tunnel(self, lease_hash: Hash, proof: AccessProof | None) -> TunnelEnd:

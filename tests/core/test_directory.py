@@ -1,5 +1,7 @@
 """Who is where (protocol section 10): the newest current record of each account."""
 
+import pytest
+
 from tests.support.ledger import NOW, address_of
 from xnode.core.directory import (
     ENTRIES_MAX,
@@ -83,3 +85,12 @@ def test_when_full_the_one_heard_longest_ago_leaves() -> None:
     assert directory.find(address_of("bob"), NOW) is None
     assert directory.find(address_of("alice"), NOW)
     assert len(directory.records(NOW)) == ENTRIES_MAX
+
+
+def test_pinned_accounts_stay_when_made_up_ones_fill_the_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xnode.core.directory.ENTRIES_MAX", 3)
+    accounts = [Address(bytes([number]) * 32) for number in range(5)]
+    directory = Directory(pinned=accounts[:1])
+    for account in accounts:
+        assert directory.put(DirectoryRecord(account, "peer", (), (), NOW), b"wire", NOW)
+    assert [record.account for record in directory.records(NOW)] == [accounts[0], accounts[3], accounts[4]]

@@ -93,8 +93,8 @@ def test_a_reservation_is_held_until_its_offer_ends() -> None:
 def test_a_request_is_reserved_once() -> None:
     reservations = Reservations()
     assert reservations.reserve(request_id(1), held_for(), NOW)
-    assert not reservations.reserve(request_id(1), held_for(BOB), NOW)
-    assert reservations.reserve(request_id(2), held_for(BOB), NOW)
+    assert not reservations.reserve(request_id(1), held_for(), NOW)
+    assert reservations.reserve(request_id(1), held_for(BOB), NOW)  # an id that somebody copied takes nothing away
     assert reservations.held(NOW) == (SOME, SOME)
     assert reservations.reserve(request_id(1), held_for(until=UNTIL * 2), UNTIL)
 

@@ -72,11 +72,16 @@ def test_a_failed_boot_is_not_repeated_before_acceptance(status: MachineStatus |
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_nothing_is_done_for_an_unconfirmed_or_withdrawn_or_too_old_lease(status: MachineStatus | None) -> None:
+def test_nothing_is_done_for_an_unconfirmed_lease(status: MachineStatus | None) -> None:
     assert action(LeaseState.CREATED, status, is_confirmed=False) is Action.NOTHING
-    assert action(LeaseState.CREATED, status, is_withdrawn=True) is Action.NOTHING
-    assert action(LeaseState.CREATED, status, NOW + ACCEPT_WITHIN + 1) is Action.NOTHING
-    assert action(LeaseState.CREATED, status, NOW + ACCEPT_WITHIN) is not Action.NOTHING
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_withdrawn_or_too_old_lease_is_not_accepted_and_its_machine_stopped(status: MachineStatus | None) -> None:
+    expected = Action.NOTHING if status is None or status in DOWN else Action.STOP
+    assert action(LeaseState.CREATED, status, is_withdrawn=True) is expected
+    assert action(LeaseState.CREATED, status, NOW + ACCEPT_WITHIN + 1) is expected
+    assert action(LeaseState.CREATED, status, NOW + ACCEPT_WITHIN) in (Action.BOOT, Action.ACCEPT)
 
 
 @pytest.mark.parametrize("status", UP)
@@ -97,6 +102,13 @@ def test_an_accepted_lease_is_settled_from_its_expiry_and_expires_after_the_grac
     assert action(LeaseState.ACCEPTED, status, EXPIRY) is Action.SETTLE
     assert action(LeaseState.ACCEPTED, status, LAST - 1) is Action.SETTLE
     assert action(LeaseState.ACCEPTED, status, LAST) is Action.EXPIRE
+
+
+@pytest.mark.parametrize("status", DOWN)
+def test_a_lease_whose_machine_could_not_be_booted_again_is_not_settled(status: MachineStatus) -> None:
+    assert action(LeaseState.ACCEPTED, status, EXPIRY, boots=BOOTS_MAX - 1) is Action.SETTLE
+    assert action(LeaseState.ACCEPTED, status, EXPIRY, boots=BOOTS_MAX) is Action.NOTHING
+    assert action(LeaseState.ACCEPTED, status, LAST, boots=BOOTS_MAX) is Action.EXPIRE
 
 
 @pytest.mark.parametrize("now", [NOW, EXPIRY, LAST])

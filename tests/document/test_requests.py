@@ -147,6 +147,18 @@ def test_a_tunnel_to_an_unknown_lease(devnet: Devnet, node: str, headers: dict[s
         refusal(client.post(f"/tunnel/{UNKNOWN}/tcp", headers=headers), 404)
 
 
+def test_one_name_for_what_is_unknown(devnet: Devnet) -> None:
+    """Programs read the code, so it is the same at every call and every node."""
+    calls = [("GET", f"/leases/{UNKNOWN}", None), ("POST", f"/tunnel/{UNKNOWN}/tcp", None)]
+    calls += [("POST", "/attestation/request", {"lease_hash": UNKNOWN}), ("POST", f"/leases/{UNKNOWN}/cancel", {})]
+    machine = [("GET", f"/vms/{UNKNOWN}", None), ("POST", f"/vms/{UNKNOWN}/exec", {"command": "true"})]
+    for name in ("consumer1", "provider1", "tk1"):
+        with http(devnet, name) as client:
+            for wanted, asked in (("lease_unknown", calls), ("vm_unknown", machine)):
+                codes = {client.request(method, path, json=body).json()["code"] for method, path, body in asked}
+                assert codes == {wanted}
+
+
 @pytest.mark.parametrize(("method", "path"), [("GET", "/nothing"), ("PUT", "/leases"), ("GET", "/lease/request")])
 def test_what_is_no_call(consumer: httpx.Client, method: str, path: str) -> None:
     refusal(consumer.request(method, path), 404 if path == "/nothing" else 405)

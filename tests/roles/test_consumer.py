@@ -3,7 +3,8 @@
 import pytest
 import trio
 
-from tests.support.ledger import address_of
+from tests.support.ledger import DAY, address_of
+from tests.support.memory_network import Weather
 from tests.support.role_node import FORM, RICH, ROOMY, RoleNode, Village, until
 from xnode.core.faults import CallerFault, Fault, Unavailable, WrongState
 from xnode.core.genesis import Allocation
@@ -128,9 +129,10 @@ async def test_an_impatient_consumer_and_a_slow_provider_agree(village: Village,
     """Whenever the wait ends, both sides know the same end, and what is paid for is there."""
     await village.start_market("alice", bob=ROOMY._replace(vcpus=1000, memory_mb=10**6, disk_gb=10**5))
     alice = village.nodes["alice"]
-    for step in range(12):
+    village.internet.weather = Weather(delay_min=0.2, delay_max=0.6)
+    for step in range(16):
         try:
-            await alice.roles.consumer.request(FORM._replace(timeout=4.5 + step * 0.2))
+            await alice.roles.consumer.request(FORM._replace(duration=DAY, timeout=5.0 + step * 0.3))
         except CallerFault as fault:
             assert fault.code == "lease_failed"  # noqa: PT017  it may also go well
             ended = alice.leases()[-1]

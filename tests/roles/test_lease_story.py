@@ -143,14 +143,37 @@ async def test_a_poor_consumer_is_told_before_anything_is_asked(village: Village
 
 async def test_no_offer_within_the_bound(village: Village, autojump_clock: object) -> None:
     await village.start_market("alice", bob=ROOMY)
-    with pytest.raises(CallerFault, match=r"max_cost 3.*asks 7 XUSD"):
+    with pytest.raises(CallerFault, match=r"no offer fits: .*: asks 7 XUSD, more than the max_cost of 3"):
         await village.nodes["alice"].roles.consumer.request(LONG._replace(max_cost=3))
+
+
+async def test_clocks_differ_a_little(village: Village, autojump_clock: object) -> None:
+    for number, ahead in ((1, 1.0), (2, -2.0), (3, 0.5)):
+        await village.start(f"timekeeper-{number}", timekeeper=True, clock_ahead=ahead)
+    await village.start("bob", capacity=ROOMY, clock_ahead=4.0)
+    alice = await village.start("alice", clock_ahead=-3.0)
+    await village.ready()
+    lease_hash = await alice.roles.consumer.request(FORM)
+    await until(lambda: lease_hash in village.disk("bob").destroyed, 120, "the settlement")
+    await village.agreed()
+    assert village.disk("bob").destroyed[lease_hash].reason == "settled"
+
+
+async def test_clocks_differ_too_much_for_an_offer(village: Village, autojump_clock: object) -> None:
+    for number in (1, 2, 3):
+        await village.start(f"timekeeper-{number}", timekeeper=True)
+    await village.start("bob", capacity=ROOMY, clock_ahead=-20.0)
+    alice = await village.start("alice")
+    await village.ready()
+    with pytest.raises(CallerFault, match="do the clocks of both nodes agree"):
+        await alice.roles.consumer.request(FORM)
 
 
 async def test_offers_are_waited_for_though_no_ad_is_known(village: Village, autojump_clock: object) -> None:
     await village.start_market("alice", bob=ROOMY)
     await village.start("carol", capacity=ROOMY, multiplier_milli=500)
     await village.ready()
+    await trio.sleep(5)  # then no ad is sent for a while
     alice = village.nodes["alice"]
     alice.roles.board._ads.clear()
     quote = await alice.roles.consumer.quote(LONG)

@@ -37,7 +37,7 @@ async def test_the_consumer_reaches_its_machine_until_the_lease_ends(village: Vi
     await echo_once(village, stream)
     assert bob.roles.tunnels.counts() == {lease_hash: 1}
     await until(lambda: lease_hash in village.disk("bob").destroyed, 80, "the end")
-    with pytest.raises(PeerFault):
+    with pytest.raises(PeerFault), trio.fail_after(10):
         await stream.read_exactly(1)
     assert bob.roles.tunnels.counts() == {}
     await until(lambda: alice.leases()[0].is_final, 5, "the news")

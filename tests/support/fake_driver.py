@@ -117,7 +117,7 @@ class FakeDriver(Driver):
 
     def _known(self, lease_hash: Hash) -> Machine:
         if lease_hash not in self.disk.machines:
-            raise NotFound("unknown_vm", "there is no such machine")
+            raise NotFound("vm_unknown", "there is no such machine")
         return self.disk.machines[lease_hash]
 
     def _set(self, lease_hash: Hash, status: MachineStatus, ssh_port: int = 0, reason: str = "") -> Machine:

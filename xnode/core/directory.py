@@ -1,5 +1,6 @@
 """Who is where: a node's signed word on its peer id, addresses and roles (protocol section 10)."""
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from xnode.core.hashing import Tag
@@ -31,10 +32,13 @@ def is_current(record: DirectoryRecord, now: int) -> bool:
 
 
 class Directory:
-    """The newest current record of each account with its wire form; when full, the one heard longest ago leaves."""
+    """The newest current record of each account with its wire form; when full, the one heard longest ago leaves,
+    unless it is `pinned`: made-up accounts must not push the timekeepers out.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, pinned: Iterable[Address] = ()) -> None:
         self._entries: dict[Address, tuple[DirectoryRecord, bytes]] = {}
+        self._pinned = frozenset(pinned)
 
     def put(self, record: DirectoryRecord, wire: bytes, now: int) -> bool:
         """Takes it if it is current and newer than what is known; says whether it did."""
@@ -43,7 +47,7 @@ class Directory:
             return False
         self._entries.pop(record.account, None)
         if len(self._entries) >= ENTRIES_MAX:
-            del self._entries[next(iter(self._entries))]
+            del self._entries[next(account for account in self._entries if account not in self._pinned)]
         self._entries[record.account] = (record, wire)
         return True
 

@@ -133,25 +133,26 @@ class Reservation(NamedTuple):
 
 
 class Reservations:
-    """What a provider has promised but not yet leased, by request id."""
+    """What a provider has promised but not yet leased, by consumer and request id: anybody can copy an id."""
 
     def __init__(self) -> None:
-        self._held: dict[Hash, Reservation] = {}
+        self._held: dict[tuple[Address, Hash], Reservation] = {}
 
     def reserve(self, request_id: Hash, reservation: Reservation, now: int) -> bool:
         """Holds it; False where there are too many or this request is already held."""
         self._expire(now)
-        if request_id in self._held or len(self._held) >= RESERVATIONS_MAX:
+        key = (reservation.consumer, request_id)
+        if key in self._held or len(self._held) >= RESERVATIONS_MAX:
             return False
-        self._held[request_id] = reservation
+        self._held[key] = reservation
         return True
 
     def redeem(self, consumer: Address, resources: Resources, now: int) -> Reservation | None:
         """Turns a consumer's reservation into a lease: frees it here, because the lease counts from now on."""
         self._expire(now)
-        for request_id, held in self._held.items():
+        for key, held in self._held.items():
             if held.consumer == consumer and held.resources == resources:
-                return self._held.pop(request_id)
+                return self._held.pop(key)
         return None
 
     def held(self, now: int) -> tuple[Resources, ...]:
@@ -160,8 +161,8 @@ class Reservations:
         return tuple(item.resources for item in self._held.values())
 
     def _expire(self, now: int) -> None:
-        for request_id in [key for key, item in self._held.items() if item.until <= now]:
-            del self._held[request_id]
+        for key in [key for key, item in self._held.items() if item.until <= now]:
+            del self._held[key]
 
 
 def cheapest(offers: Sequence[Offer]) -> tuple[Offer, ...]:

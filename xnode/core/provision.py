@@ -14,12 +14,13 @@ gets no answer it waits until the provider has to have given up (CANCEL_AFTER).
     created      none                BOOT, if there is room, else DECLINE; too old: nothing
     created      provisioning        BOOT (goes on where it stood)
     created      running             ACCEPT
-    created      any, withdrawn      nothing: its consumer is about to cancel
+    created      up, but withdrawn or too old: STOP; its consumer is about to cancel, and then it is destroyed
     created      failed, stopped     BOOT unless a boot has failed before: the consumer is told and goes elsewhere
     accepted     running, in time    nothing
     accepted     stopped, failed     BOOT while in time, until BOOTS_MAX have failed
     accepted     none                nothing: a lease whose machine is lost is not settled
-    accepted     any, expired        SETTLE; past the settle grace EXPIRE, which destroys on attested time
+    accepted     any, expired        SETTLE, unless its boots failed: nobody shall pay for that; past the settle grace
+                                     EXPIRE, which destroys on attested time
     final        any                 DESTROY
     unknown      any                 STOP it; report it; it is kept for the operator
 """
@@ -82,8 +83,10 @@ def is_too_old(lease: LeaseRecord, now: int) -> bool:
 
 def _before_acceptance(lease: LeaseRecord, situation: Situation) -> Action:
     machine = situation.machine
-    if not situation.is_confirmed or situation.is_withdrawn or is_too_old(lease, situation.now):
+    if not situation.is_confirmed:
         return Action.NOTHING
+    if situation.is_withdrawn or is_too_old(lease, situation.now):
+        return Action.STOP if machine is not None and machine.status not in DOWN else Action.NOTHING
     if machine is not None and machine.status is MachineStatus.RUNNING:
         return Action.ACCEPT
     if situation.boots > 0:
@@ -100,7 +103,7 @@ def _while_accepted(lease: LeaseRecord, situation: Situation) -> Action:
     if situation.now >= lease.expiry + situation.settle_grace * NS:
         return Action.EXPIRE
     if situation.now >= lease.expiry:
-        return Action.SETTLE
+        return Action.SETTLE if situation.boots < BOOTS_MAX else Action.NOTHING
     if machine.status in (MachineStatus.RUNNING, MachineStatus.PAUSED):
         return Action.NOTHING
     return Action.BOOT if situation.boots < BOOTS_MAX else Action.NOTHING

@@ -290,9 +290,12 @@ class Consumer:
             await self._collect(answers, form)
         finally:
             self._board.close_request(request_id)
-        good = [offer for offer in answers.offers.values() if self._is_good(offer, form)]
+        flaws = {offer: self._flaw(offer, form) for offer in answers.offers.values()}
+        good = [offer for offer, flaw in flaws.items() if not flaw]
         if not good:
-            raise CallerFault("no_providers", _no_offers(answers, form))
+            declined = [Failed(item.provider, f"{item.code}: {item.detail}") for item in answers.declines.values()]
+            unfit = [Failed(offer.provider, flaw) for offer, flaw in flaws.items()]
+            raise CallerFault("no_providers", _no_offers(declined + unfit))
         return policy_named(form.policy)(good)
 
     async def _collect(self, answers: Answers, form: LeaseForm) -> None:
@@ -316,23 +319,28 @@ class Consumer:
         wanted = self._wanted(form)
         return bool(wanted) and wanted <= answers.declines.keys() | answers.offers.keys()
 
-    def _is_good(self, offer: Offer, form: LeaseForm) -> bool:
-        """Whether it is from whom we want, at the formula's price, within the bound, and still open."""
-        if offer.provider == self._author.address or offer.valid_until <= self._clock():
-            return False
+    def _flaw(self, offer: Offer, form: LeaseForm) -> str:
+        """Why an offer can't be taken; "" where it is from whom we want, at the right price, and still open."""
+        if offer.provider == self._author.address:
+            return "is this node's own account"
         if form.provider is not None and offer.provider != form.provider:
-            return False
+            return "is not the provider that was asked for"
+        if offer.valid_until <= self._clock():
+            return "its offer had ended when it came; do the clocks of both nodes agree?"
         try:
             due = price.cost(form.resources, form.duration, self._genesis.rates, offer.multiplier_milli)
-        except CallerFault:
-            return False
-        return offer.cost == due and (form.max_cost == 0 or offer.cost <= form.max_cost)
+        except CallerFault as fault:
+            return str(fault)
+        if offer.cost != due:
+            return f"asks {offer.cost} XUSD where the formula gives {due}"
+        is_too_dear = 0 < form.max_cost < offer.cost
+        return f"asks {offer.cost} XUSD, more than the max_cost of {form.max_cost}" if is_too_dear else ""
 
     def _own_lease(self, lease_hash: Hash) -> LeaseRecord:
         with self._store.snapshot() as view:
             lease = view.lease(lease_hash)
         if lease is None or lease.consumer != self._author.address:
-            raise NotFound("unknown_lease", "this node's account has no such lease")
+            raise NotFound("lease_unknown", "this node's account has no such lease")
         return lease
 
     def _remember(self, lease_hash: Hash, form: LeaseForm, deadline: float) -> None:
@@ -374,9 +382,7 @@ def _reasons(failed: list[Failed]) -> str:
     return "; ".join(f"{item.provider.hex()[:12]}: {item.reason}" for item in failed)
 
 
-def _no_offers(answers: Answers, form: LeaseForm) -> str:
-    declined = [Failed(item.provider, f"{item.code}: {item.detail}") for item in answers.declines.values()]
-    too_dear = [Failed(item.provider, f"asks {item.cost} XUSD") for item in answers.offers.values()]
-    if not declined and not too_dear:
+def _no_offers(reasons: list[Failed]) -> str:
+    if not reasons:
         return "no provider answered; is one running and connected? (GET /providers lists those heard of)"
-    return f"no offer fits (max_cost {form.max_cost or 'any'}): " + _reasons(declined + too_dear)
+    return "no offer fits: " + _reasons(reasons)

@@ -249,6 +249,11 @@ class Provider:
         await self._driver.destroy(lease.lease_hash, prove_ended(lease))
         self._log.record(lease.lease_hash, "destroyed", f"the lease is {lease.state}")
 
+    async def _stop(self, lease: LeaseRecord) -> None:
+        self._capacity.release(lease.lease_hash)
+        await self._driver.stop(lease.lease_hash)
+        self._log.record(lease.lease_hash, "stopped", "its consumer does not wait for it any more")
+
     async def _stop_orphan(self, lease_hash: Hash) -> None:
         self._log.record(lease_hash, "orphan_stopped", "the ledger does not know its lease; its disk is kept")
         await self._driver.stop(lease_hash)
@@ -264,6 +269,7 @@ class Provider:
         Action.SETTLE: _settle,
         Action.EXPIRE: _expire,
         Action.DESTROY: _destroy,
+        Action.STOP: _stop,
     }
 
 

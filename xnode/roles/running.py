@@ -10,6 +10,7 @@ from xnode.core.faults import NotAllowed
 from xnode.core.genesis import Genesis
 from xnode.core.keys import SigningKey
 from xnode.core.lease import Resources
+from xnode.core.ledger import Effects
 from xnode.core.machine import Machine
 from xnode.core.values import Address, Hash
 from xnode.net.handshake import Handshake
@@ -106,6 +107,7 @@ class Roles:
         if settings.hosting is not None:
             self.provider, self.offering = self._hosting(settings.hosting)
         self.replica.watch(self.consumer.note_end)
+        self.replica.watch(self._advertise_change)
         rpc.register(PROGRESS_METHOD, self._serve_progress)
         rpc.register(WITHDRAW_METHOD, self._serve_withdraw)
         topics.wire(outside.handshake.knows, self.replica, self.board, self.contacts, self.voting)
@@ -187,6 +189,11 @@ class Roles:
         while True:
             self.timekeeper.watch_clock()
             await trio.sleep(CLOCK_LOOK_EVERY)
+
+    def _advertise_change(self, effects: Effects) -> None:
+        """A lease of ours took or gave back capacity, and nobody should hear of it a minute later."""
+        if self.offering and effects.lease is not None and effects.lease.provider == self._address:
+            self.offering.advertise.fire()
 
     def _close_tunnels(self, lease_hash: Hash) -> None:
         self.tunnels.close_lease(lease_hash)

@@ -48,7 +48,7 @@ class Timekeeper:
         return self._key.public_key in self._genesis.timekeepers.keys
 
     def attest(self, lease_hash: Hash, requester: bytes) -> Attestation:
-        """The time, signed; the same again within 30 s. Raises NotFound(unknown_lease), Unavailable(clock_suspect)."""
+        """The time, signed; the same again within 30 s. Raises NotFound(lease_unknown), Unavailable(clock_suspect)."""
         self.watch_clock()
         signings = self._signings(lease_hash)
         now = attested_time(self._guard, signings[0].timestamp if signings else 0, self._genesis.created_at)
@@ -68,7 +68,7 @@ class Timekeeper:
     def _signings(self, lease_hash: Hash) -> tuple[Signing, ...]:
         with self._store.snapshot() as view:
             if view.lease(lease_hash) is None:
-                raise NotFound("unknown_lease", "this timekeeper does not know that lease yet; try again in a moment")
+                raise NotFound("lease_unknown", "this timekeeper does not know that lease yet; try again in a moment")
             note = view.note(SIGNED_SPACE, lease_hash)
         return tuple(_read_signing(item) for item in decode(note)) if note is not None else ()
 

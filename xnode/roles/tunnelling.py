@@ -22,11 +22,11 @@ Dial = Callable[[Hash], Awaitable[trio.SocketStream]]
 
 
 def live_lease(store: Store, lease_hash: Hash) -> LeaseRecord:
-    """The lease; raises NotFound(unknown_lease), Ended(lease_ended)."""
+    """The lease; raises NotFound(lease_unknown), Ended(lease_ended)."""
     with store.snapshot() as view:
         lease = view.lease(lease_hash)
     if lease is None:
-        raise NotFound("unknown_lease", "this node knows no such lease; look at GET /leases")
+        raise NotFound("lease_unknown", "this node knows no such lease; look at GET /leases")
     if lease.is_final:
         raise Ended("lease_ended", f"the lease is {lease.state}, so its machine is gone")
     return lease
@@ -44,7 +44,7 @@ class HostAccess(TunnelAccess):
         """The lease's access key and its consumer's account."""
         lease = live_lease(self._store, lease_hash)
         if lease.provider != self._address:
-            raise NotFound("unknown_lease", "that lease is another provider's")
+            raise NotFound("lease_unknown", "that lease is another provider's")
         return lease.access_pub_key, PublicKey(lease.consumer)
 
     async def dial(self, lease_hash: Hash) -> trio.SocketStream:

@@ -18,6 +18,7 @@ class Driver(ABC):
 
     name: str
     accelerator: str  # "kvm" or "tcg": what guests really run on
+    damaged: tuple[str, ...] = ()  # machines whose records `adopt` could not read, one message each
 
     @abstractmethod
     async def create(self, spec: MachineSpec) -> Machine:

@@ -3,8 +3,8 @@
 from typing import Final
 
 BOOT_TIMEOUT_SECONDS: Final = 120.0  # from spawn to the first login; a tiny guest needs 3.5 to 6 s under emulation
-LOGIN_TIMEOUT_SECONDS: Final = 20.0  # from the console's marker to the first login
-LOGIN_ATTEMPT_SECONDS: Final = 10.0  # one attempt; emulated guests take up to 2 s for the key exchange
+LOGIN_TIMEOUT_SECONDS: Final = 40.0  # from the console's marker to the first login
+LOGIN_ATTEMPT_SECONDS: Final = 15.0  # one attempt; emulated guests take up to 2 s for the key exchange
 LOGIN_PAUSE_SECONDS: Final = 0.2  # between attempts: hammering an SSH server gets one throttled
 CONSOLE_POLL_SECONDS: Final = 0.05
 STATUS_POLL_SECONDS: Final = 1.0  # how often a booting machine's QEMU is asked whether it still runs

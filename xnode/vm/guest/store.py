@@ -33,9 +33,7 @@ class Build(NamedTuple):
         return f"{self.kind}-{digest.hexdigest()[:_DIGEST_CHARACTERS]}"
 
 
-def build_once(
-    store: Path, build: Build, make: Callable[[Path, Path], None], report: Callable[[str], None]
-) -> Path:
+def build_once(store: Path, build: Build, make: Callable[[Path, Path], None], report: Callable[[str], None]) -> Path:
     """The image's directory; `make(work, image)` fills it unless the store has it. Two at once do no harm."""
     final = store / build.name
     if (final / images.MANIFEST).exists():
