@@ -78,6 +78,7 @@ def test_one_by_one(ledger: MemoryLedger, snapshot: Snapshot) -> None:
         assert stored.block == block
         assert snapshot.has_block(block_hash)
         assert snapshot.block_at(block.account, stored.height) == stored
+        assert snapshot.standing(block_hash) == (block.account, stored.height, block_hash, stored.sequence)
     for key, entry in ledger.pendings.items():
         assert snapshot.pending(*key) == entry
     for lease_hash, lease in ledger.leases.items():
@@ -88,6 +89,7 @@ def test_what_is_not_there_is_none(snapshot: Snapshot) -> None:
     nobody = address_of("nobody")
     assert snapshot.account(nobody) is None
     assert snapshot.block(ZERO_HASH) is None
+    assert snapshot.standing(ZERO_HASH) is None
     assert snapshot.block_at(address_of("alice"), 0) is None
     assert snapshot.pending(nobody, ZERO_HASH) is None
     assert snapshot.lease(ZERO_HASH) is None

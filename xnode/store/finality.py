@@ -3,8 +3,8 @@
 from xnode.core.values import ZERO_HASH, Address, Hash
 from xnode.store.invariants import require
 from xnode.store.reads import PointReads
-from xnode.store.records import StoredBlock
-from xnode.store.rollback import NOT_HERE, unconfirmed_block
+from xnode.store.records import Standing
+from xnode.store.rollback import NOT_HERE, unconfirmed
 from xnode.store.staging import Staging
 
 
@@ -15,33 +15,33 @@ def confirm(staging: Staging, address: Address, height: int) -> list[Hash]:
     assert record is not None
     found = [_ready(staging, address, item) for item in range(record.final_height + 1, height + 1)]
     if found:
-        for stored in found:
-            staging.put_undo(address, stored.height, None)
+        for item in range(record.final_height + 1, height + 1):
+            staging.put_undo(address, item, None)
         staging.swap_account(address, record, record._replace(final_height=height))
-    return [stored.block_hash for stored in found]
+    return found
 
 
-def _ready(view: PointReads, address: Address, height: int) -> StoredBlock:
+def _ready(view: PointReads, address: Address, height: int) -> Hash:
     """The block at this height, whose source is confirmed or lies below it in the same chain."""
-    stored, undo = view.block_at(address, height), view.undo(address, height)
-    require(stored is not None and undo is not None, "an unconfirmed block or its undo record is missing")
-    assert stored is not None
+    standing, undo = view.standing_at(address, height), view.undo(address, height)
+    require(standing is not None and undo is not None, "an unconfirmed block or its undo record is missing")
+    assert standing is not None
     assert undo is not None
-    source = view.block(undo.source) if undo.source != ZERO_HASH else None
-    if source is not None and source.block.account != address:
+    source = view.standing(undo.source) if undo.source != ZERO_HASH else None
+    if source is not None and source.account != address:
         require(view.is_confirmed(undo.source), "what a confirmed block rests on must be confirmed first")
-    return stored
+    return standing.block_hash
 
 
-def unconfirmed_ancestors(view: PointReads, block_hash: Hash) -> list[StoredBlock]:
+def unconfirmed_ancestors(view: PointReads, block_hash: Hash) -> list[Standing]:
     """The block and all that it rests on, as far as it is not confirmed, in order of arrival."""
     require(view.has_block(block_hash), NOT_HERE)
-    found: dict[Hash, StoredBlock] = {}
+    found: dict[Hash, Standing] = {}
     queue = [block_hash]
     while queue:
         item = queue.pop()
         if item not in found and not view.is_confirmed(item):
-            stored, undo = unconfirmed_block(view, item)
-            found[item] = stored
-            queue += [other for other in (stored.block.previous, undo.source) if other != ZERO_HASH]
-    return sorted(found.values(), key=lambda stored: stored.sequence)
+            found[item], undo = unconfirmed(view, item)
+            previous = ZERO_HASH if undo.account is None else undo.account.head
+            queue += [other for other in (previous, undo.source) if other != ZERO_HASH]
+    return sorted(found.values(), key=lambda standing: standing.sequence)

@@ -6,7 +6,7 @@ from xnode.core.lease import LeaseRecord
 from xnode.core.ledger import AccountRecord, Bucket, LedgerView, Pending
 from xnode.core.values import Address, Asset, Hash
 from xnode.store.leveldb import corrupt
-from xnode.store.records import Counts, ProviderRecord, StoredBlock, Tally, Totals
+from xnode.store.records import Counts, ProviderRecord, Standing, StoredBlock, Tally, Totals
 from xnode.store.schema import (
     ACCOUNT,
     CHAIN,
@@ -25,6 +25,7 @@ from xnode.store.schema import (
     unpack_lease,
     unpack_pending,
     unpack_provider,
+    unpack_standing,
     unpack_tally,
     unplace,
 )
@@ -57,6 +58,17 @@ class PointReads(LedgerView):
         at = place(account, height)
         value = self._get(CHAIN + at)
         return None if value is None else unpack_block(at, value)
+
+    def standing(self, block_hash: Hash) -> Standing | None:
+        """Where the applied block of this hash stands; several times cheaper than the block."""
+        at = self._get(PLACE + block_hash)
+        return None if at is None else self.standing_at(*unplace(at))
+
+    def standing_at(self, account: Address, height: int) -> Standing | None:
+        """The same of the block at a height of a chain."""
+        at = place(account, height)
+        value = self._get(CHAIN + at)
+        return None if value is None else unpack_standing(at, value)
 
     def _block_at(self, at: bytes) -> StoredBlock:
         value = self._get(CHAIN + at)

@@ -21,6 +21,15 @@ class StoredBlock(NamedTuple):
     sequence: int
 
 
+class Standing(NamedTuple):
+    """Where an applied block stands, without the block."""
+
+    account: Address
+    height: int
+    block_hash: Hash
+    sequence: int
+
+
 class Frontier(NamedTuple):
     """The end of one account's chain; only accounts with blocks have one."""
 

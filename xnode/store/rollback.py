@@ -7,7 +7,7 @@ from xnode.core.values import ZERO_HASH, Asset, Hash
 from xnode.store.counter import sum_moves
 from xnode.store.invariants import require
 from xnode.store.reads import PointReads
-from xnode.store.records import StoredBlock
+from xnode.store.records import Standing, StoredBlock
 from xnode.store.staging import Staging
 from xnode.store.undo import Undo
 
@@ -15,39 +15,41 @@ NOT_HERE: Final = "the block is not in the ledger"
 CONFIRMED: Final = "a confirmed block is never taken back"
 
 
-def unconfirmed_block(view: PointReads, block_hash: Hash) -> tuple[StoredBlock, Undo]:
-    """The block and its undo record; raises InvariantBroken where there is none or it is confirmed."""
-    stored = view.block(block_hash)
-    require(stored is not None, NOT_HERE)
-    assert stored is not None
-    undo = view.undo(stored.block.account, stored.height)
+def unconfirmed(view: PointReads, block_hash: Hash) -> tuple[Standing, Undo]:
+    """Where the block stands and what takes it back; raises InvariantBroken where it is not here or confirmed."""
+    standing = view.standing(block_hash)
+    require(standing is not None, NOT_HERE)
+    assert standing is not None
+    undo = view.undo(standing.account, standing.height)
     require(undo is not None and not view.is_confirmed(block_hash), CONFIRMED)
     assert undo is not None
-    return stored, undo
+    return standing, undo
 
 
-def descendants(view: PointReads, block_hash: Hash) -> list[StoredBlock]:
+def descendants(view: PointReads, block_hash: Hash) -> list[Hash]:
     """The block and all that rests on it, newest arrival first: nothing stands before what rests on it.
 
     Raises InvariantBroken where one of them is confirmed.
     """
-    found: dict[Hash, StoredBlock] = {}
+    found: dict[Hash, int] = {}
     queue = [block_hash]
     while queue:
         item = queue.pop()
         if item in found:
             continue
-        stored, undo = unconfirmed_block(view, item)
-        found[item] = stored
-        following = view.block_at(stored.block.account, stored.height + 1)
+        standing, undo = unconfirmed(view, item)
+        found[item] = standing.sequence
+        following = view.standing_at(standing.account, standing.height + 1)
         queue += [] if following is None else [following.block_hash]
         queue += [] if undo.dependent == ZERO_HASH else [undo.dependent]
-    return sorted(found.values(), key=lambda stored: stored.sequence, reverse=True)
+    return sorted(found, key=lambda item: found[item], reverse=True)
 
 
 def take_back(staging: Staging, block_hash: Hash) -> StoredBlock:
     """Undoes the last block of a chain; raises InvariantBroken and then changes nothing."""
-    stored, undo = unconfirmed_block(staging, block_hash)
+    _, undo = unconfirmed(staging, block_hash)
+    stored = staging.block(block_hash)
+    assert stored is not None
     now = staging.account(stored.block.account)
     assert now is not None
     require(now.head == block_hash, "only the last block of a chain can be taken back")

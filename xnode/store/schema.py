@@ -13,7 +13,7 @@ from xnode.core.lease import LeaseRecord, LeaseState, Resources
 from xnode.core.ledger import AccountRecord, Bucket, Pending
 from xnode.core.values import Address, Asset, Hash
 from xnode.store.leveldb import corrupt
-from xnode.store.records import ProviderRecord, Representative, StoredBlock, Tally
+from xnode.store.records import ProviderRecord, Representative, Standing, StoredBlock, Tally
 
 SCHEMA_VERSION: Final = 2
 
@@ -164,6 +164,12 @@ def unpack_block(at: bytes, value: bytes) -> StoredBlock:
     except Malformed as error:
         raise corrupt(f"block {block_hash.hex()}: {error}") from error
     return StoredBlock(block, Hash(block_hash), unplace(at)[1], sequence)
+
+
+def unpack_standing(at: bytes, value: bytes) -> Standing:
+    """The same without decoding the block."""
+    block_hash, sequence, _ = unpack(value)
+    return Standing(*unplace(at), Hash(block_hash), sequence)
 
 
 def pending_key(entry: Pending) -> bytes:

@@ -50,6 +50,7 @@ class Staging(PointReads):
         self._changes: dict[bytes, bytes | None] = {}
         self._accounts: dict[Address, AccountRecord] = {}  # staged or read: spares decoding them again
         self._weights: dict[Address, int] = {}  # those that changed; their rows are made at the end
+        self._undos: dict[bytes, Undo | None] = {}  # likewise, by place
         self.is_open = True
         self.counter = Counter(super().tally(), genesis)
 
@@ -81,6 +82,12 @@ class Staging(PointReads):
         known = self._weights.get(representative)
         return super().weight(representative) if known is None else known
 
+    def undo(self, account: Address, height: int) -> Undo | None:
+        """The undo record with what is staged."""
+        self.check_open()
+        at = place(account, height)
+        return self._undos[at] if at in self._undos else super().undo(account, height)
+
     def tally(self) -> Tally:
         """All that is kept incrementally, with what is staged."""
         self.check_open()
@@ -97,10 +104,12 @@ class Staging(PointReads):
 
     def rows(self) -> Changes:
         """All changes, as they are written."""
-        weights: dict[bytes, bytes | None] = {}
+        rows = {**self._changes, TALLY_KEY: pack_tally(self.tally())}
+        for at, undo in self._undos.items():
+            rows[UNDO + at] = None if undo is None else pack_undo(undo)
         for representative, weight in self._weights.items():
-            weights |= weight_rows(representative, super().weight(representative), weight)
-        return {**self._changes, **weights, TALLY_KEY: pack_tally(self.tally())}
+            rows |= weight_rows(representative, super().weight(representative), weight)
+        return rows
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Stages one raw key."""
@@ -163,7 +172,7 @@ class Staging(PointReads):
 
     def put_undo(self, account: Address, height: int, undo: Undo | None) -> None:
         """What takes the block at this height back; None once nothing does."""
-        self.put(UNDO + place(account, height), None if undo is None else pack_undo(undo))
+        self._undos[place(account, height)] = undo
 
     def set_dependent(self, source: Hash, dependent: Hash) -> None:
         """Notes which block rests on `source`, if that may still be taken back; zeros: none does any more."""

@@ -99,7 +99,7 @@ class Transaction(Staging):
         InvariantBroken, and then changes nothing, for a block that is not here or confirmed.
         """
         self.check_open()
-        return [take_back(self, stored.block_hash) for stored in descendants(self, block_hash)]
+        return [take_back(self, item) for item in descendants(self, block_hash)]
 
     def confirm(self, account: Address, height: int) -> list[Hash]:
         """Confirms the chain up to `height` for ever; returns what is newly confirmed, oldest first.
@@ -117,7 +117,7 @@ class Transaction(Staging):
         """
         self.check_open()
         found = unconfirmed_ancestors(self, block_hash)
-        return [item for stored in found for item in confirm(self, stored.block.account, stored.height)]
+        return [item for standing in found for item in confirm(self, standing.account, standing.height)]
 
     def _check_position(self, effects: Effects, before: AccountRecord) -> None:
         block, after = effects.block, effects.account
