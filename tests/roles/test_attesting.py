@@ -64,6 +64,7 @@ async def test_without_timekeepers_no_offer_is_made(village: Village, autojump_c
 
 async def test_a_timekeeper_whose_clock_is_far_off_does_not_count(village: Village, autojump_clock: object) -> None:
     skew = village.genesis.timing.attestation_skew
+    await village.start("representative")
     await village.start(TIMEKEEPER_NAMES[0], timekeeper=True, clock_ahead=1)
     await village.start(TIMEKEEPER_NAMES[1], timekeeper=True, clock_ahead=-2)
     liar = await village.start(TIMEKEEPER_NAMES[2], timekeeper=True)

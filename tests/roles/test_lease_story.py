@@ -148,6 +148,7 @@ async def test_no_offer_within_the_bound(village: Village, autojump_clock: objec
 
 
 async def test_clocks_differ_a_little(village: Village, autojump_clock: object) -> None:
+    await village.start("representative")
     for number, ahead in ((1, 1.0), (2, -2.0), (3, 0.5)):
         await village.start(f"timekeeper-{number}", timekeeper=True, clock_ahead=ahead)
     await village.start("bob", capacity=ROOMY, clock_ahead=4.0)

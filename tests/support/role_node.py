@@ -30,6 +30,7 @@ from xnode.store.store import Store
 
 RICH = 1_000
 PEOPLE = ("alice", "anna", "bob", "bert", "carol")  # who has RICH XUSD at the start
+REPRESENTATIVE = "representative"  # to whom everybody's vote is delegated
 ROOMY = Resources(vcpus=8, memory_mb=16_384, disk_gb=200)  # room for two SMALL ones
 FORM = LeaseForm(
     resources=SMALL,
@@ -125,7 +126,7 @@ class Village:
         self.genesis: Genesis = make_genesis(**({"allocations": allocations} | genesis))
         self.nodes: dict[str, RoleNode] = {}
         self.disks: dict[str, Disk] = {}
-        self.names = (*PEOPLE, *TIMEKEEPER_NAMES)
+        self.names = (*PEOPLE, *TIMEKEEPER_NAMES, REPRESENTATIVE)
 
     async def start(self, name: str, **setup: Any) -> RoleNode:
         """Starts a node; one that ran before has its data again."""
@@ -134,6 +135,7 @@ class Village:
 
     async def start_market(self, *consumers: str, **providers: Any) -> None:
         """Starts all timekeepers, the consumers, and the providers (name=capacity), and waits until all know all."""
+        await self.start(REPRESENTATIVE)
         for name in TIMEKEEPER_NAMES:
             await self.start(name, timekeeper=True)
         for name, capacity in providers.items():

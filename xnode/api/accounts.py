@@ -57,7 +57,7 @@ async def list_accounts(api: Api, asked: Asked) -> Response:
     limit = asked.query["limit"]
     with api.port.snapshot() as view:
         items = view.accounts(_address_cursor(asked), limit)
-        return page(items, limit, lambda item: account_json(view, item), lambda item: item.address.hex())
+        return page(items, limit, account_json, lambda item: item.address.hex())
 
 
 def _address_cursor(asked: Asked) -> Address | None:
@@ -69,7 +69,7 @@ async def get_account(api: Api, asked: Asked) -> dict[str, object]:
     """One account."""
     with api.port.snapshot() as view:
         account = _known(view, path_address(asked.request))
-        return account_json(view, account) | _balance(view, account)
+        return account_json(account) | _balance(view, account)
 
 
 async def get_balance(api: Api, asked: Asked) -> dict[str, object]:

@@ -20,10 +20,11 @@ from xnode.api.schema import (
 )
 from xnode.core.blocks import block_to_json
 from xnode.core.lease import LeaseRecord, LeaseState
-from xnode.core.ledger import AccountRecord, LedgerView, Pending
+from xnode.core.ledger import AccountRecord, Pending
 from xnode.core.machine import MachineStatus
 from xnode.core.values import Asset
 from xnode.roles.confirmation import is_confirmed
+from xnode.store.reads import PointReads
 from xnode.store.records import Frontier, ProviderRecord, StoredBlock
 
 T = TypeVar("T")
@@ -134,7 +135,7 @@ def peer_json(peer: PeerView) -> dict[str, object]:
     return {"id": peer.peer_id, "address": peer.address, "version": peer.version, "connected_at": peer.connected_at}
 
 
-def block_json(view: LedgerView, stored: StoredBlock) -> dict[str, object]:
+def block_json(view: PointReads, stored: StoredBlock) -> dict[str, object]:
     """Of shape BLOCK; `block` may be posted as it is."""
     status = "confirmed" if is_confirmed(view, stored.block_hash) else "pending"
     return {
@@ -150,19 +151,14 @@ def balances_json(account: AccountRecord) -> dict[str, int]:
     return {asset.name: account.balance(asset) for asset in Asset}
 
 
-def final_height(view: LedgerView, account: AccountRecord) -> int:
-    """The height up to which the account's chain is confirmed."""
-    return account.height if account.height and is_confirmed(view, account.head) else 0
-
-
-def account_json(view: LedgerView, account: AccountRecord) -> dict[str, object]:
+def account_json(account: AccountRecord) -> dict[str, object]:
     """Of shape ACCOUNT."""
     return {
         "address": account.address.hex(),
         "balances": balances_json(account),
         "representative": account.representative.hex(),
         "height": account.height,
-        "final_height": final_height(view, account),
+        "final_height": account.final_height,
         "frontier": account.head.hex(),
     }
 

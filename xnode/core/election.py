@@ -34,6 +34,7 @@ from xnode.core.weights import Weights
 FORKS_MAX: Final = 10  # candidates at one position
 PAUSE_NS: Final = NS  # before the first move of a vote, doubled with each
 PAUSE_MAX_NS: Final = 64 * NS
+STANDING_PAUSES: Final = 4  # how long 67 % must have stood in a contest before our final vote
 NUDGE_NS: Final = NS  # before votes are sent and asked for again the first time, doubled with each
 NUDGE_MAX_NS: Final = 32 * NS
 
@@ -98,7 +99,7 @@ class Election:
 
     def count(self, representative: Address, ballot: Ballot) -> tuple[VoteOutcome, Equivocation | None]:
         """Counts another's vote; `act` says what follows."""
-        outcome = self.tally.count(representative, ballot)
+        outcome = self.tally.count(representative, ballot, self.candidates)
         if outcome is not VoteOutcome.EQUIVOCATION:
             return outcome, None
         first = self.tally.ballots[representative].block_hash
@@ -129,7 +130,7 @@ class Election:
         assert self._own is not None
         known = self.tally.ballots.get(self._own)
         timestamp = now if known is None else max(now, known.timestamp + 1)
-        self.tally.count(self._own, Ballot(block_hash, is_final, timestamp))
+        self.tally.count(self._own, Ballot(block_hash, is_final, timestamp), self.candidates)
         return CastVote(self.position, block_hash, is_final)
 
     def _vote_first(self, now: int) -> list[CastVote]:
@@ -155,7 +156,7 @@ class Election:
         return [self._cast(leader, False, now)]
 
     def _note_standing(self, now: int) -> list[WantBlock]:
-        quorum = self.tally.quorum()
+        quorum = self.tally.winner() or self.tally.quorum()
         if quorum is None:
             self._standing = None
         elif self._standing is None or self._standing[0] != quorum:
@@ -165,14 +166,19 @@ class Election:
         return []
 
     def _vote_finally(self, now: int) -> list[CastVote]:
-        if self._own is None or self._own_final is not None or self._standing is None:
+        if self._own is None or self._own_final is not None:
             return []
-        block_hash, since = self._standing
-        is_sure = not self.is_contested or now >= since + self._pause or self.tally.winner() == block_hash
-        if not is_sure or not self.candidates.get(block_hash, False):
+        block_hash = self.tally.winner() or self._sure(now)
+        if block_hash is None or not self.candidates.get(block_hash, False):
             return []
         self._own_final = block_hash
         return [self._cast(block_hash, True, now)]
+
+    def _sure(self, now: int) -> Hash | None:
+        if self._standing is None:
+            return None
+        block_hash, since = self._standing
+        return block_hash if not self.is_contested or now >= since + STANDING_PAUSES * self._pause else None
 
     def _confirm(self) -> list[Confirmed]:
         winner = self.tally.winner()

@@ -1,4 +1,4 @@
-"""The count of votes at one chain position: one vote a representative, weighed by frozen weights (protocol section 8).
+"""The count of votes at one chain position, weighed by frozen weights (protocol section 8).
 
 | counted so far | arrives | outcome |
 |---|---|---|
@@ -8,10 +8,16 @@
 | a non-final vote | a non-final vote not later | OLD |
 | a non-final vote | a final vote | COUNTED in its place |
 | a final vote | the same final vote, or a non-final one | OLD |
-| a final vote | a final vote for another block | EQUIVOCATION: the first stays |
+| a final vote | a final vote for another block | EQUIVOCATION |
+
+A representative that has equivocated here leads nobody any more: no vote moves because of it, whichever of its votes
+came first. But each of its final votes still counts, once, for the block that it names (if that is held), because
+whether a block is confirmed must not hang on the order in which votes arrive: else one liar who shows each half of the
+network another vote first could keep for ever from one half what the other half has confirmed. That is safe: two blocks
+at 67 % each need 34 % that voted for both, in whatever order anyone counts.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -37,24 +43,25 @@ class Ballot(NamedTuple):
 
 
 class Tally:
-    """`support` of a block is the weight of all votes for it, `finals` that of the final ones."""
+    """`support` of a block is the weight of votes for it, equivocators left out; `finals` that of all final ones."""
 
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
         self.ballots: dict[Address, Ballot] = {}
         self.support: dict[Hash, int] = {}
         self.finals: dict[Hash, int] = {}
+        self._equivocators: dict[Address, set[Hash]] = {}  # -> what their final votes count for
+        self._equivocal: dict[Hash, int] = {}  # the part of `finals` that is theirs
 
-    def count(self, representative: Address, ballot: Ballot) -> VoteOutcome:
-        """Counts one vote by the table above."""
+    def count(self, representative: Address, ballot: Ballot, held: Container[Hash]) -> VoteOutcome:
+        """Counts one vote by the table above; `held` are the blocks that another final vote may count for."""
         weight = self.weights.of(representative)
         known = self.ballots.get(representative)
         if weight == 0:
             return VoteOutcome.NO_WEIGHT
+        if known is not None and known.is_final:
+            return self._count_again(representative, weight, known, ballot, held)
         if known is not None:
-            if known.is_final:
-                differs = ballot.is_final and ballot.block_hash != known.block_hash
-                return VoteOutcome.EQUIVOCATION if differs else VoteOutcome.OLD
             if not ballot.is_final and ballot.timestamp <= known.timestamp:
                 return VoteOutcome.OLD
             _add(self.support, known.block_hash, -weight)
@@ -64,9 +71,29 @@ class Tally:
             _add(self.finals, ballot.block_hash, weight)
         return VoteOutcome.COUNTED
 
+    def _count_again(
+        self, representative: Address, weight: int, known: Ballot, ballot: Ballot, held: Container[Hash]
+    ) -> VoteOutcome:
+        counted = self._equivocators.get(representative, {known.block_hash})
+        if not ballot.is_final or ballot.block_hash in counted:
+            return VoteOutcome.OLD
+        if representative not in self._equivocators:
+            self._equivocators[representative] = counted
+            _add(self.support, known.block_hash, -weight)
+            _add(self._equivocal, known.block_hash, weight)
+        if ballot.block_hash in held:
+            counted.add(ballot.block_hash)
+            _add(self.finals, ballot.block_hash, weight)
+            _add(self._equivocal, ballot.block_hash, weight)
+        return VoteOutcome.EQUIVOCATION
+
     def quorum(self) -> Hash | None:
-        """The block that holds 67 % by votes of both kinds."""
-        return self._with_quorum(self.support)
+        """The block that 67 % vote for, the final votes of equivocators among them."""
+        if not self._equivocal:
+            return self._with_quorum(self.support)
+        blocks = self.support.keys() | self._equivocal.keys()
+        votes = {one: self.support.get(one, 0) + self._equivocal.get(one, 0) for one in sorted(blocks)}
+        return self._with_quorum(votes)
 
     def winner(self) -> Hash | None:
         """The block that holds 67 % by final votes: it is confirmed."""
@@ -75,21 +102,26 @@ class Tally:
     def _with_quorum(self, weights: dict[Hash, int]) -> Hash | None:
         return next((block_hash for block_hash, weight in weights.items() if self.weights.is_quorum(weight)), None)
 
-    def leader(self, candidates: Iterable[Hash]) -> Hash | None:
+    def leader(self, candidates: Collection[Hash]) -> Hash | None:
         """The candidate with most support, ties to the lowest hash, among those that final votes for others have not
         put out of reach (among all where none is in reach)."""
-        known = tuple(candidates)
-        pool = [block_hash for block_hash in known if self._is_in_reach(block_hash)] or known
-        return min(pool, key=lambda block_hash: (-self.support.get(block_hash, 0), block_hash), default=None)
-
-    def _is_in_reach(self, block_hash: Hash) -> bool:
-        against = sum(self.finals.values()) - self.finals.get(block_hash, 0)
-        return self.weights.is_quorum(self.weights.total - against)
+        bound: dict[Hash, int] = {}
+        for representative, ballot in self.ballots.items():
+            if ballot.is_final and representative not in self._equivocators:
+                _add(bound, ballot.block_hash, self.weights.of(representative))
+        free = self.weights.total - sum(bound.values())
+        reachable = [one for one in candidates if self.weights.is_quorum(free + bound.get(one, 0))]
+        return self._first_by_support(reachable or candidates)
 
     def heaviest_missing(self, held: Container[Hash]) -> Hash | None:
-        """The block with most support that is not held, ties to the lowest hash."""
-        missing = (block_hash for block_hash in self.support if block_hash not in held)
-        return min(missing, key=lambda block_hash: (-self.support[block_hash], block_hash), default=None)
+        """The block with most votes that is not held: a confirmed one, else by support, ties to the lowest hash."""
+        winner = self.winner()
+        if winner is not None and winner not in held:
+            return winner
+        return self._first_by_support([block_hash for block_hash in self.support if block_hash not in held])
+
+    def _first_by_support(self, blocks: Collection[Hash]) -> Hash | None:
+        return min(blocks, key=lambda block_hash: (-self.support.get(block_hash, 0), block_hash), default=None)
 
 
 def _add(weights: dict[Hash, int], block_hash: Hash, weight: int) -> None:

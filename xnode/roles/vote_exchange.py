@@ -58,8 +58,9 @@ class VoteExchange:
         calls.register(BLOCK_METHOD, self._serve_block)
 
     async def run(self) -> None:
-        """Asks twice a second for what is wanted; runs for as long as the node."""
+        """Asks for what is wanted, at most twice a second; runs for as long as the node."""
         while True:
+            await self._voting.wants.wait()
             await trio.sleep(ASK_EVERY)
             await self._ask()
 
@@ -70,6 +71,8 @@ class VoteExchange:
             del self._voting.wanted_votes[position]
         for wanted in blocks:
             del self._voting.wanted_blocks[wanted]
+        if not self._voting.wanted_votes and not self._voting.wanted_blocks:
+            self._voting.wants = trio.Event()
         async with trio.open_nursery() as nursery:
             if positions:
                 for address in self._representatives():

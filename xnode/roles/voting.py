@@ -33,6 +33,7 @@ from xnode.core.vote_effects import (
 )
 from xnode.core.votes import VOTES, Position, Vote, VoteBundle, bundle_votes
 from xnode.core.weights import REPRESENTATIVES_MAX, Weights
+from xnode.roles.pulse import Pulse
 from xnode.roles.replica import Publish, Replica
 from xnode.store.snapshot import Snapshot
 from xnode.store.store import Store
@@ -43,6 +44,7 @@ FLUSH_EVERY: Final = 0.05  # seconds that votes wait for others, so that they sh
 TICK_EVERY: Final = 0.5
 SWEEP_EVERY: Final = 2.0
 SWEEP_BLOCKS_MAX: Final = 100  # offered again in one sweep
+IDLE_SECONDS: Final = 30.0  # between looks while there is nothing to vote on
 WEIGHTS_KEPT: Final = 1.0  # seconds for which read weights are used
 OUTBOX_MAX: Final = 10_000  # votes waiting to be sent; what is over is said again at a nudge
 STAGED_MAX: Final = 10_000  # forks kept in memory
@@ -81,6 +83,8 @@ class Voting:
         self._waiting: dict[Hash, dict[Hash, Position]] = {}
         self._swept: tuple[Address, int] | None = None
         self._news = trio.Event()
+        self._opened = Pulse()
+        self.wants = trio.Event()  # set when something is wanted of peers
         self.wanted_blocks: dict[Hash, None] = {}
         self.wanted_votes: dict[Position, None] = {}
         self.counters: Counter[str] = Counter()
@@ -142,7 +146,10 @@ class Voting:
                 self._sweep()
                 sweep_at = trio.current_time() + SWEEP_EVERY
             self._carry_out(self._elections.on_tick(self._monotonic()))
-            await trio.sleep(TICK_EVERY)
+            if len(self._elections) or self._elections.waiting:
+                await trio.sleep(TICK_EVERY)
+            else:
+                await self._opened.wait(IDLE_SECONDS)
 
     def _restore(self) -> None:
         with self._store.snapshot() as view:
@@ -186,6 +193,7 @@ class Voting:
             self._offer(stored.block, stored.block_hash)
 
     def _carry_out(self, effects: tuple[Effect, ...]) -> None:
+        self._opened.fire()
         finals = [effect for effect in effects if isinstance(effect, CastVote) and effect.is_final]
         if finals:
             self._write_finals(finals)
@@ -198,8 +206,10 @@ class Voting:
                     self._confirm(effect)
                 case WantBlock(block_hash=wanted) if len(self.wanted_blocks) < WANTED_MAX:
                     self.wanted_blocks[wanted] = None
+                    self.wants.set()
                 case WantVotes(position=position) if len(self.wanted_votes) < WANTED_MAX:
                     self.wanted_votes[position] = None
+                    self.wants.set()
                 case Dropped(block_hash=gone) | NotOpened(block_hash=gone):
                     self._staged.pop(gone, None)
                 case Expired(candidates=candidates):
