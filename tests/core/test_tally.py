@@ -157,18 +157,13 @@ def test_ties_go_to_the_lowest_hash() -> None:
     assert tally.leader(()) is None
 
 
-def test_a_block_out_of_reach_does_not_lead() -> None:
+def test_final_votes_lead_before_other_support_because_they_cannot_follow() -> None:
     tally = Tally(weigh(34, 36, 30))
     count(tally, BOB, LOW)
     count(tally, US, HIGH)
     assert tally.leader(HELD) == LOW
     count(tally, US, HIGH, final=True)
     assert tally.leader(HELD) == HIGH
-
-
-def test_where_no_block_is_in_reach_the_most_supported_one_still_leads() -> None:
-    tally = Tally(weigh(45, 55))
-    count(tally, US, HIGH, final=True)
     count(tally, BOB, LOW, final=True)
     assert tally.leader(HELD) == LOW
 
@@ -181,6 +176,15 @@ def test_the_heaviest_missing_block() -> None:
     assert tally.heaviest_missing(()) == HIGH
     assert tally.heaviest_missing((HIGH,)) == LOW
     assert tally.heaviest_missing(HELD) is None
+
+
+def test_a_missing_block_that_is_confirmed_comes_before_all_others() -> None:
+    tally = Tally(weigh(20, 34, 33, 13))
+    count(tally, US, OTHER)
+    for who in (BOB, CAROL):
+        count(tally, who, HIGH, final=True)
+        count(tally, who, LOW, final=True)
+    assert (tally.winner(), tally.heaviest_missing(())) == (HIGH, HIGH)
 
 
 votes = st.tuples(st.integers(0, 3), st.sampled_from([LOW, HIGH, OTHER]), st.booleans(), st.integers(0, 5))

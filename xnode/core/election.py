@@ -5,7 +5,7 @@ block is confirmed by 67 % of them, and two such sets share at least 34 %. Every
 
 - We vote for the first votable block at once, without a final flag.
 - Once 67 % support one block by votes of either kind we give it our final vote. Where the account has signed more than
-  one block (a contest), the 67 % must have stood for a whole pause: then all others see them too and nobody leaves.
+  one block (a contest), the 67 % must have stood for four pauses: by then all others see them too and nobody leaves.
 - In a contest our non-final vote moves to the leader (see tally.py), on a tick only and after a pause that doubles with
   each move, so that sooner or later it is longer than the network's delays and all see the same leader.
 - What may have been lost is said again at nudges, ever less often: our vote, a question for the others' votes, and for
@@ -16,8 +16,8 @@ Nothing here lowers the bar, and an honest account, which never signs two blocks
 | our ballot | event | next | effect |
 |---|---|---|---|
 | none | a votable candidate | non-final | CastVote(leader) |
-| none, non-final | 67 % support a votable candidate (in a contest: for a whole pause) | final | CastVote(final) |
-| non-final | a tick after the pause, in a contest, another one leads | non-final | CastVote(leader) |
+| none, non-final | 67 % support a votable candidate (in a contest: for four pauses) | final | CastVote(final) |
+| non-final | in a contest, a tick after the pause: another one leads | non-final | CastVote(leader) |
 | none, non-final | final votes of 67 % for a votable candidate | final | CastVote(final), Confirmed |
 | final | anything | final | never another |
 | any | final votes of 67 % for a candidate | closed | Confirmed |

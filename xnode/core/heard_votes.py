@@ -1,7 +1,7 @@
-"""Bundles with final votes as they were heard, to hand on to a peer that asks (protocol section 8).
+"""Bundles of votes as they were heard, to hand on to a peer that asks (protocol section 8).
 
-A node that was away needs the very votes that confirmed a block, and their representatives may be gone by then, or be
-liars that will not repeat them; a signed bundle proves itself, whoever hands it on.
+A node that was away needs the very votes that confirmed a block, or that others go by, and their representatives may be
+gone by then, or be liars that will not repeat them; a signed bundle proves itself, whoever hands it on.
 """
 
 from collections.abc import Iterable
@@ -19,22 +19,25 @@ class HeardVotes:
     """Wire forms by position; when there are too many positions the oldest is forgotten."""
 
     def __init__(self) -> None:
-        self._places: dict[Position, dict[tuple[Address, Hash], bytes]] = {}
+        # (representative, what it is finally for, or None) -> timestamp, wire form
+        self._places: dict[Position, dict[tuple[Address, Hash | None], tuple[int, bytes]]] = {}
 
     def __len__(self) -> int:
         return len(self._places)
 
     def put(self, bundle: VoteBundle, wire: bytes) -> None:
-        """Keeps a bundle, whose signer has weight and whose signature is good, under each position it is final on."""
+        """Keeps a bundle, whose signer has weight and whose signature is good, under each of its positions: of a
+        representative the latest non-final vote and, for each block, the first final one."""
         for vote in bundle.votes:
-            if vote.is_final:
-                place = self._places.setdefault(vote.position, {})
-                if len(place) < BUNDLES_EACH_MAX:
-                    place.setdefault((bundle.representative, vote.block_hash), wire)
+            place = self._places.setdefault(vote.position, {})
+            key = (bundle.representative, vote.block_hash if vote.is_final else None)
+            known = place.get(key)
+            if len(place) < BUNDLES_EACH_MAX if known is None else not vote.is_final and bundle.timestamp > known[0]:
+                place[key] = (bundle.timestamp, wire)
         while len(self._places) > POSITIONS_HEARD_MAX:
             del self._places[next(iter(self._places))]
 
     def at(self, positions: Iterable[Position]) -> tuple[bytes, ...]:
-        """The bundles with final votes at these positions, each once, at most BUNDLES_ANSWERED_MAX."""
-        found = dict.fromkeys(wire for one in positions for wire in self._places.get(one, {}).values())
+        """The bundles with votes at these positions, each once, at most BUNDLES_ANSWERED_MAX."""
+        found = dict.fromkeys(wire for one in positions for _, wire in self._places.get(one, {}).values())
         return tuple(found)[:BUNDLES_ANSWERED_MAX]

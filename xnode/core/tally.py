@@ -17,7 +17,7 @@ network another vote first could keep for ever from one half what the other half
 at 67 % each need 34 % that voted for both, in whatever order anyone counts.
 """
 
-from collections.abc import Collection, Container
+from collections.abc import Container, Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -102,26 +102,24 @@ class Tally:
     def _with_quorum(self, weights: dict[Hash, int]) -> Hash | None:
         return next((block_hash for block_hash, weight in weights.items() if self.weights.is_quorum(weight)), None)
 
-    def leader(self, candidates: Collection[Hash]) -> Hash | None:
-        """The candidate with most support, ties to the lowest hash, among those that final votes for others have not
-        put out of reach (among all where none is in reach)."""
+    def leader(self, candidates: Iterable[Hash]) -> Hash | None:
+        """The candidate with most final votes, then with most support, ties to the lowest hash; equivocators left out.
+
+        Final votes come first because they cannot follow the others: what they bind most weight to is most in reach.
+        """
         bound: dict[Hash, int] = {}
         for representative, ballot in self.ballots.items():
             if ballot.is_final and representative not in self._equivocators:
                 _add(bound, ballot.block_hash, self.weights.of(representative))
-        free = self.weights.total - sum(bound.values())
-        reachable = [one for one in candidates if self.weights.is_quorum(free + bound.get(one, 0))]
-        return self._first_by_support(reachable or candidates)
+        return min(candidates, key=lambda one: (-bound.get(one, 0), -self.support.get(one, 0), one), default=None)
 
     def heaviest_missing(self, held: Container[Hash]) -> Hash | None:
         """The block with most votes that is not held: a confirmed one, else by support, ties to the lowest hash."""
         winner = self.winner()
         if winner is not None and winner not in held:
             return winner
-        return self._first_by_support([block_hash for block_hash in self.support if block_hash not in held])
-
-    def _first_by_support(self, blocks: Collection[Hash]) -> Hash | None:
-        return min(blocks, key=lambda block_hash: (-self.support.get(block_hash, 0), block_hash), default=None)
+        missing = [block_hash for block_hash in self.support if block_hash not in held]
+        return min(missing, key=lambda block_hash: (-self.support[block_hash], block_hash), default=None)
 
 
 def _add(weights: dict[Hash, int], block_hash: Hash, weight: int) -> None:
