@@ -97,7 +97,7 @@ class Replica:
                 landed = self._replace(transaction, winner) if winner is not None else None
                 if landed is None:
                     return []
-                applied.append(landed)
+                applied += [landed, *self._release(transaction, identity, self.context())]
             confirmed = transaction.confirm_with_ancestors(identity)
             if note is not None:
                 transaction.delete_note(*note)

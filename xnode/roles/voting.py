@@ -8,7 +8,7 @@ Level-triggered: a sweep offers again whatever is not confirmed, so that no lost
 """
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -82,6 +82,8 @@ class Voting:
         self._staged: dict[Hash, Block] = {}
         self._waiting: dict[Hash, dict[Hash, Position]] = {}
         self._swept: tuple[Address, int] | None = None
+        self._pending: deque[Effect] = deque()
+        self._is_busy = False
         self._news = trio.Event()
         self._opened = Pulse()
         self.wants = trio.Event()  # set when something is wanted of peers
@@ -178,12 +180,13 @@ class Voting:
         now = self._monotonic()
         self._carry_out(self._elections.on_block(position, identity, self.weights(), now, is_votable=not needs))
 
-    def _offer_known(self, identity: Hash) -> None:
+    def _offer_known(self, identity: Hash) -> bool:
         with self._store.snapshot() as view:
             stored = view.block(identity)
         block = stored.block if stored is not None else self._staged.get(identity)
         if block is not None:
             self._offer(block, identity)
+        return block is not None
 
     def _sweep(self) -> None:
         with self._store.snapshot() as view:
@@ -193,29 +196,49 @@ class Voting:
             self._offer(stored.block, stored.block_hash)
 
     def _carry_out(self, effects: tuple[Effect, ...]) -> None:
-        self._opened.fire()
+        """Carries out what is wanted, in its order.
+
+        What follows from that (a confirmation lets the next block be voted on, and so on through a whole chain) comes
+        back here while we are at it: it waits in line instead of going ever deeper.
+        """
         finals = [effect for effect in effects if isinstance(effect, CastVote) and effect.is_final]
         if finals:
             self._write_finals(finals)
-        for effect in effects:
-            self.counters[type(effect).__name__] += 1
-            match effect:
-                case CastVote():
-                    self._send(effect)
-                case Confirmed():
-                    self._confirm(effect)
-                case WantBlock(block_hash=wanted) if len(self.wanted_blocks) < WANTED_MAX:
-                    self.wanted_blocks[wanted] = None
-                    self.wants.set()
-                case WantVotes(position=position) if len(self.wanted_votes) < WANTED_MAX:
-                    self.wanted_votes[position] = None
-                    self.wants.set()
-                case Dropped(block_hash=gone) | NotOpened(block_hash=gone):
-                    self._staged.pop(gone, None)
-                case Expired(candidates=candidates):
-                    self._forget(candidates)
-                case Equivocation():
-                    log.warning("%s has voted finally for two blocks", effect.representative.hex())
+        self._pending += effects
+        if self._is_busy:
+            return
+        self._is_busy = True
+        try:
+            while self._pending:
+                self._carry_out_one(self._pending.popleft())
+        finally:
+            self._is_busy = False
+        self._opened.fire()
+
+    def _carry_out_one(self, effect: Effect) -> None:
+        self.counters[type(effect).__name__] += 1
+        match effect:
+            case CastVote():
+                self._send(effect)
+            case Confirmed():
+                self._confirm(effect)
+            case WantBlock(block_hash=wanted):
+                self._want_block(wanted)
+            case WantVotes(position=position) if len(self.wanted_votes) < WANTED_MAX:
+                self.wanted_votes[position] = None
+                self.wants.set()
+            case Dropped(block_hash=gone) | NotOpened(block_hash=gone):
+                self._staged.pop(gone, None)
+            case Expired(candidates=candidates):
+                self._forget(candidates)
+            case Equivocation():
+                log.warning("%s has voted finally for two blocks", effect.representative.hex())
+
+    def _want_block(self, wanted: Hash) -> None:
+        """One that the ledger has is only not being voted on yet."""
+        if not self._offer_known(wanted) and len(self.wanted_blocks) < WANTED_MAX:
+            self.wanted_blocks[wanted] = None
+            self.wants.set()
 
     def _write_finals(self, finals: list[CastVote]) -> None:
         with self._store.transaction() as transaction:
