@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import trio
+
 from tests.support.ledger import Chain, address_of
 from tests.support.role_node import REPRESENTATIVE, RoleNode, Village, peer_id_of, until, virtual_clock
 from xnode.core.blocks import Block, block_hash
 from xnode.core.ledger import Outcome
 from xnode.core.values import Address, Hash
+from xnode.roles.voting import WEIGHTS_KEPT
 from xnode.store.verify import verify_store
 
 
@@ -39,6 +42,7 @@ async def spread(village: Village, *names: str) -> None:
             block = chain_of(village, name).claim(view, **own)
         await give(village.nodes[name], block)
     await settled(village)
+    await trio.sleep(2 * WEIGHTS_KEPT)
     await village.crash(REPRESENTATIVE)
 
 

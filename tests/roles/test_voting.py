@@ -1,0 +1,311 @@
+"""Voting on real nodes: of two blocks for one position one is confirmed, everywhere the same, whatever gets lost."""
+
+import pytest
+import trio
+
+from tests.support.ledger import DAY, address_of
+from tests.support.memory_network import Weather
+from tests.support.role_node import FORM, PEOPLE, REPRESENTATIVE, RICH, ROOMY, RoleNode, Village, until, virtual_clock
+from tests.support.voters import (
+    chain_of,
+    chosen,
+    final_notes,
+    give,
+    hash_of,
+    is_confirmed,
+    peer_ids,
+    rivals,
+    settled,
+    spread,
+    unconfirmed,
+)
+from xnode.core.blocks import Block, Send
+from xnode.core.ledger import Outcome
+from xnode.core.values import Address, Asset, Hash
+from xnode.core.votes import Position
+from xnode.roles.author import Draft
+from xnode.roles.voting import Voting
+
+pytestmark = pytest.mark.slow
+
+BUSY = Weather(loss=0.3, delay_min=0.02, delay_max=0.5)
+
+
+async def test_a_block_is_confirmed_within_a_second(village: Village, autojump_clock: object) -> None:
+    await spread(village, *PEOPLE)
+    alice = village.nodes["alice"]
+    sent = await alice.roles.author.append(Draft(Asset.XUSD, -5, Send(address_of("bob"), 5)))
+    nodes = village.nodes.values()
+    await until(lambda: all(is_confirmed(node, sent) for node in nodes), 1, "the send's confirmation")
+    await until(lambda: alice.account(address_of("bob")).xusd == RICH + 105, 2, "its receipt")  # type: ignore[union-attr]
+    await settled(village)
+    assert [final_notes(node) for node in nodes] == [{}] * 5, "what is confirmed needs no note"
+
+
+async def test_of_a_double_spend_one_is_confirmed(village: Village, autojump_clock: object) -> None:
+    await spread(village, *PEOPLE)
+    alice, bob = village.nodes["alice"], village.nodes["bob"]
+    blocks = rivals(village, alice, "alice", "anna", "bert")
+    await village.internet.part(peer_ids("alice", "anna"))
+    for node, block in zip((alice, bob), blocks, strict=True):
+        await give(node, block)
+    await trio.sleep(20)
+    assert not any(is_confirmed(node, hash_of(village, block)) for node in village.nodes.values() for block in blocks)
+    await village.internet.part(())
+    await chosen(village, blocks)
+    await settled(village)
+
+
+async def test_what_rests_on_the_loser_is_taken_back(village: Village, autojump_clock: object) -> None:
+    """The smaller side goes on building on its block: sends, receipts, receipts of what was received."""
+    await spread(village, *PEOPLE)
+    alice, bob = village.nodes["alice"], village.nodes["bob"]
+    lost, won = rivals(village, alice, "alice", "anna", "bert")
+    await village.internet.part(peer_ids("alice", "anna"))
+    await give(alice, lost)
+    await give(bob, won)
+    await trio.sleep(5)
+    for _ in range(3):
+        await alice.roles.author.append(Draft(Asset.XUSD, -7, Send(address_of("anna"), 7)))
+    await village.nodes["anna"].roles.author.append(Draft(Asset.XUSD, -RICH, Send(address_of("alice"), RICH)))
+    await trio.sleep(10)
+    assert len(unconfirmed(alice)) == 10
+    await village.internet.part(())
+    winner = await chosen(village, [lost, won], 120)
+    assert winner == won, "three of five stood for it from the start"
+    await settled(village, 120)
+
+
+async def test_a_lease_spent_twice_has_one_machine(village: Village, autojump_clock: object) -> None:
+    await spread(village, "alice", "anna", "carol")
+    for name in ("timekeeper-1", "timekeeper-2", "timekeeper-3"):
+        await village.start(name, timekeeper=True)
+    for name in ("bob", "bert"):
+        await village.start(name, capacity=ROOMY)
+    await village.start(REPRESENTATIVE)
+    await village.ready()
+    alice = village.nodes["alice"]
+    with alice.store.snapshot() as view:
+        chain, now = chain_of(village, "alice"), virtual_clock()()
+        blocks = [chain.lease(view, address_of(name), duration=DAY, timestamp=now) for name in ("bob", "bert")]
+    await village.internet.part(peer_ids("alice", "carol", "bob", "timekeeper-1"))
+    await give(village.nodes["bob"], blocks[0])
+    await give(village.nodes["bert"], blocks[1])
+    await trio.sleep(15)
+    assert not village.disk("bob").machines
+    assert not village.disk("bert").machines
+    await village.internet.part(())
+    winner = await chosen(village, blocks, 120)
+    await until(lambda: [item.state for item in alice.leases()] == ["accepted"], 60, "its acceptance")
+    machines = [*village.disk("bob").machines, *village.disk("bert").machines]
+    assert machines == [hash_of(village, winner)]
+    assert village.disk("bob").destroyed == village.disk("bert").destroyed == {}
+    await settled(village)
+
+
+async def test_nothing_happens_while_a_third_is_away(village: Village, autojump_clock: object) -> None:
+    await village.start_market("alice", bob=ROOMY)
+    await village.crash(REPRESENTATIVE)
+    alice = village.nodes["alice"]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(alice.roles.consumer.request, FORM._replace(timeout=300, duration=DAY))
+        await trio.sleep(40)
+        (lease,) = alice.leases()
+        assert not is_confirmed(alice, lease.lease_hash)
+        assert not village.disk("bob").machines
+        await village.start(REPRESENTATIVE)
+    assert list(village.disk("bob").machines) == [lease.lease_hash]
+    await settled(village)
+
+
+async def test_it_takes_67_percent(village: Village, autojump_clock: object) -> None:
+    """Three of five are not enough, four are; an election that has expired meanwhile opens anew."""
+    await spread(village, *PEOPLE)
+    for name in ("bert", "carol"):
+        await village.crash(name)
+    alice = village.nodes["alice"]
+    sent = await alice.roles.author.append(Draft(Asset.XUSD, -5, Send(address_of("dora"), 5)))
+    await trio.sleep(400)
+    assert not is_confirmed(alice, sent)
+    await village.start("bert")
+    nodes = village.nodes.values()
+    await until(lambda: all(is_confirmed(node, sent) for node in nodes), 60, "the confirmation")
+    await village.start("carol")
+    await settled(village)
+
+
+def watch_finals(node: RoleNode, seen: dict[tuple[str, Position], set[bytes]]) -> None:
+    """Collects every final vote that this node signs, by position."""
+    sign = node.roles.voting._sign
+
+    def spy(votes):  # type: ignore[no-untyped-def]
+        for vote in votes:
+            if vote.is_final:
+                seen.setdefault((node.setup.name, vote.position), set()).add(vote.block_hash)
+        return sign(votes)
+
+    node.roles.voting._sign = spy  # type: ignore[method-assign]
+
+
+async def test_a_restarted_representative_votes_as_before(village: Village, autojump_clock: object) -> None:
+    """Bob's network fails in the moment in which a final vote is on disk: he may have said it, so he stands by it."""
+    await spread(village, *PEOPLE)
+    seen: dict[tuple[str, Position], set[bytes]] = {}
+    alice, bob = village.nodes["alice"], village.nodes["bob"]
+    blocks = rivals(village, alice, "alice", "anna", "bert")
+    watch_finals(bob, seen)
+    await give(alice, blocks[0])
+    await give(bob, blocks[1])
+    await until(lambda: final_notes(bob), 60, "bob's final vote")
+    await village.internet.part(peer_ids("bob"))
+    before = final_notes(bob)
+    for _ in range(3):
+        bob = await village.again("bob", 0.1)
+        watch_finals(bob, seen)
+        assert final_notes(bob) == before
+        await trio.sleep(5)
+    await village.internet.part(())
+    await chosen(village, blocks)
+    await settled(village)
+    ((position, block),) = before.items()
+    assert seen[("bob", Position(Address(position[:32]), Hash(position[32:])))] == {block}
+    assert max(map(len, seen.values())) == 1
+
+
+async def test_all_representatives_crash_in_the_middle(village: Village, autojump_clock: object) -> None:
+    await spread(village, *PEOPLE)
+    alice = village.nodes["alice"]
+    blocks = rivals(village, alice, "alice", "anna", "bert")
+    seen: dict[tuple[str, Position], set[bytes]] = {}
+    for node, block in zip((alice, village.nodes["bob"]), blocks, strict=True):
+        await give(node, block)
+    for _ in range(4):
+        for name in PEOPLE:
+            watch_finals(village.nodes[name], seen)
+        await trio.sleep(1.7)
+        for name in PEOPLE:
+            await village.again(name, 0.1)
+    await chosen(village, blocks)
+    await settled(village)
+    assert max(map(len, seen.values())) == 1
+
+
+async def test_votes_that_are_lost_are_asked_for(village: Village, autojump_clock: object) -> None:
+    """Gossip loses everything: only calls get through, and the blocks come by sync."""
+    await spread(village, *PEOPLE)
+    village.internet.weather = Weather(loss=1.0)
+    alice = village.nodes["alice"]
+    sent = await alice.roles.author.append(Draft(Asset.XUSD, -5, Send(address_of("bob"), 5)))
+    for name in PEOPLE:
+        await village.internet.part(peer_ids(name))
+        await village.internet.part(())
+        await trio.sleep(3)
+    await until(lambda: all(is_confirmed(node, sent) for node in village.nodes.values()), 60, "the confirmation")
+    assert sum(node.roles.voting.counters["WantVotes"] for node in village.nodes.values()) > 0
+
+
+async def test_a_node_that_was_off_learns_what_is_confirmed(village: Village, autojump_clock: object) -> None:
+    await spread(village, *PEOPLE)
+    await village.crash("carol")
+    alice = village.nodes["alice"]
+    for _ in range(40):
+        await alice.roles.author.append(Draft(Asset.XUSD, -1, Send(address_of("bob"), 1)))
+    await settled(village)
+    carol = await village.start("carol")
+    dora = await village.start("dora")
+    await until(lambda: carol.digest() == dora.digest() == alice.digest(), 20, "the blocks")
+    await settled(village, 30)
+
+
+async def test_a_node_that_was_off_with_the_loser(village: Village, autojump_clock: object) -> None:
+    """It comes back with a fork and what rests on it, while all others have long confirmed and built on the other."""
+    await spread(village, *PEOPLE)
+    alice, carol = village.nodes["alice"], village.nodes["carol"]
+    lost, won = rivals(village, alice, "alice", "carol", "bob")
+    await village.internet.part(peer_ids("carol"))
+    await give(carol, lost)
+    await give(alice, won)
+    await until(lambda: is_confirmed(alice, hash_of(village, won)), 5, "the winner")
+    await until(lambda: len(unconfirmed(carol)) == 2, 5, "the loser's receipt")
+    await village.crash("carol")
+    for _ in range(5):
+        await alice.roles.author.append(Draft(Asset.XUSD, -1, Send(address_of("bob"), 1)))
+    await village.internet.part(())
+    await village.start("carol")
+    assert await chosen(village, [lost, won]) == won
+    await settled(village)
+
+
+async def test_a_block_that_only_votes_name_is_fetched(village: Village, autojump_clock: object) -> None:
+    """Carol hears no block by gossip; the votes name it, and she asks for it."""
+    await spread(village, *PEOPLE)
+    carol = village.nodes["carol"]
+    carol.roles.replica.take_checked = lambda block: None  # type: ignore[method-assign, assignment, return-value]
+    alice = village.nodes["alice"]
+    sent = await alice.roles.author.append(Draft(Asset.XUSD, -5, Send(address_of("dora"), 5)))
+    await until(lambda: is_confirmed(carol, sent), 10, "the fetched block's confirmation")
+    assert carol.roles.voting.counters["WantBlock"] > 0
+
+
+async def test_a_flood_of_forks_costs_its_account_only(village: Village, autojump_clock: object) -> None:
+    await spread(village, *PEOPLE)
+    alice, bob = village.nodes["alice"], village.nodes["bob"]
+    flood = flood_of(village, alice, 60)
+    nodes = list(village.nodes.values())
+    for number, block in enumerate(flood):
+        await nodes[number % len(nodes)].roles.replica.submit(block)
+    for number in range(20):
+        started = trio.current_time()
+        sent = await bob.roles.author.append(Draft(Asset.XUSD, -1, Send(address_of("dora"), 1)))
+        await until(lambda sent=sent: all(is_confirmed(node, sent) for node in nodes), 2, f"bob's send {number}")
+        assert trio.current_time() - started < 2
+    for node in nodes:
+        assert len(node.roles.voting._staged) <= 10
+    await chosen(village, flood, 200)
+    await settled(village)
+
+
+def flood_of(village: Village, node: RoleNode, count: int) -> list[Block]:
+    """So many blocks for one position."""
+    with node.store.snapshot() as view:
+        chain, now = chain_of(village, "alice"), virtual_clock()()
+        return [chain.send(view, address_of("dora"), 1 + number, timestamp=now) for number in range(count)]
+
+
+async def test_a_fork_of_a_confirmed_block_is_nothing(village: Village, autojump_clock: object) -> None:
+    await spread(village, *PEOPLE)
+    alice, bob = village.nodes["alice"], village.nodes["bob"]
+    first, second = rivals(village, alice, "alice", "anna", "bert")
+    await give(alice, first)
+    await settled(village)
+    assert (await bob.roles.replica.submit(second)).outcome is Outcome.FORK
+    assert bob.roles.voting.staged(hash_of(village, second)) is None
+    assert len(bob.roles.voting.views()) == 0
+    await settled(village)
+
+
+async def test_a_chain_that_waited_long_is_confirmed_without_end(village: Village, autojump_clock: object) -> None:
+    """Hundreds of blocks, each resting on the one before, become confirmed as soon as their representative is back."""
+    await village.start(REPRESENTATIVE)
+    alice = await village.start("alice")
+    await village.ready()
+    await village.crash(REPRESENTATIVE)
+    for _ in range(400):
+        await alice.roles.author.append(Draft(Asset.XUSD, -1, Send(address_of("dora"), 1)))
+    await village.start(REPRESENTATIVE)
+    await settled(village, 60)
+
+
+async def test_a_lease_under_loss_and_delay(village: Village, autojump_clock: object) -> None:
+    await spread(village, "alice", "anna", "bert", "carol")
+    await village.start_market(bob=ROOMY)
+    village.internet.weather = BUSY
+    alice = village.nodes["alice"]
+    lease_hash = await alice.roles.consumer.request(FORM._replace(timeout=200))
+    lease = alice.lease(lease_hash)
+    assert lease is not None
+    assert is_confirmed(alice, lease.accept_hash)
+    await until(lambda: lease_hash in village.disk("bob").destroyed, 200, "the machine's end")
+    village.internet.weather = Weather()
+    await settled(village, 120)
+    assert Voting.staged(alice.roles.voting, lease_hash) is None
