@@ -178,13 +178,12 @@ async def test_all_representatives_crash_in_the_middle(village: Village, autojum
     blocks = rivals(village, alice, "alice", "anna", "bert")
     seen: dict[tuple[str, Position], set[bytes]] = {}
     for node, block in zip((alice, village.nodes["bob"]), blocks, strict=True):
+        watch_finals(node, seen)
         await give(node, block)
     for _ in range(4):
+        await trio.sleep(4.6)
         for name in PEOPLE:
-            watch_finals(village.nodes[name], seen)
-        await trio.sleep(1.7)
-        for name in PEOPLE:
-            await village.again(name, 0.1)
+            watch_finals(await village.again(name, 0.1), seen)
     await chosen(village, blocks)
     await settled(village)
     assert max(map(len, seen.values())) == 1
