@@ -101,10 +101,10 @@ class Topics:
             return Judged(Verdict.REJECT, None, "not signed by its representative")
         if not voting.is_useful(bundle):
             return self._ignore("votes_without_weight")
-        return Judged(Verdict.ACCEPT, bundle, "")
+        return Judged(Verdict.ACCEPT, (bundle, data), "")
 
     def _deliver_votes(self, _peer_id: PeerId, value: object) -> None:
-        self._wired()[3].take(cast(VoteBundle, value))
+        self._wired()[3].take(*cast(tuple[VoteBundle, bytes], value))
 
     def _judge_market(self, data: bytes) -> Judged:
         board = self._wired()[1]

@@ -99,7 +99,7 @@ class VoteExchange:
         if isinstance(wire, bytes):
             bundle, is_signed = VOTES.read(self._genesis.network_key, wire)
             if is_signed:
-                self._voting.take(bundle)
+                self._voting.take(bundle, wire)
 
     async def _ask_block(self, wanted: Hash) -> None:
         for peer in self._peers()[:PEERS_A_BLOCK_MAX]:

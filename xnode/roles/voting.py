@@ -17,6 +17,7 @@ import trio
 from xnode.core.blocks import Block, block_hash
 from xnode.core.elections import FINALS_MAX, Elections, ElectionView
 from xnode.core.genesis import Genesis
+from xnode.core.heard_votes import HeardVotes
 from xnode.core.keys import SigningKey
 from xnode.core.ledger import Effects
 from xnode.core.values import ZERO_HASH, Address, Hash
@@ -46,10 +47,13 @@ SWEEP_EVERY: Final = 2.0
 SWEEP_BLOCKS_MAX: Final = 100  # offered again in one sweep
 IDLE_SECONDS: Final = 30.0  # between looks while there is nothing to vote on
 WEIGHTS_KEPT: Final = 1.0  # seconds for which read weights are used
+VIEWS_KEPT: Final = 1.0  # seconds for which what people see of elections is used
+VIEWS_MAX: Final = 1_000  # elections that people see
 OUTBOX_MAX: Final = 10_000  # votes waiting to be sent; what is over is said again at a nudge
 STAGED_MAX: Final = 10_000  # forks kept in memory
 WAITING_MAX: Final = 10_000  # blocks that wait for another one's confirmation; the sweep finds what is over
 WANTED_MAX: Final = 1_000
+ANSWER_BYTES_MAX: Final = 60_000  # of votes in one answer to a call
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +80,9 @@ class Voting:
         self._publish = publish
         self._own = Address(key.public_key)
         self._elections = Elections(self._own)
+        self._heard = HeardVotes()
         self._weights: tuple[float, Weights] | None = None
+        self._views: tuple[float, tuple[ElectionView, ...]] | None = None
         self._outbox: list[Vote] = []
         self._sent_at = 0
         self._staged: dict[Hash, Block] = {}
@@ -98,8 +104,10 @@ class Voting:
         """Whether its sender has any weight, so that its votes are worth passing on."""
         return self.weights().of(bundle.representative) > 0
 
-    def take(self, bundle: VoteBundle) -> None:
-        """Counts votes whose signature is good."""
+    def take(self, bundle: VoteBundle, wire: bytes) -> None:
+        """Counts votes whose signature is good, and keeps them for peers that missed them."""
+        if self.is_useful(bundle):
+            self._heard.put(bundle, wire)
         with self._store.snapshot() as view:
             votes = tuple(vote for vote in bundle.votes if not self._is_decided(view, vote.position))
         if votes:
@@ -107,10 +115,12 @@ class Voting:
             self._carry_out(self._elections.on_votes(counted, self.weights(), self._monotonic()))
 
     def answer(self, positions: Iterable[Position]) -> tuple[bytes, ...]:
-        """Our votes at these positions, signed: for a peer that missed them."""
+        """Votes at these positions, our own and those heard, signed: for a peer that missed them."""
+        asked = tuple(positions)
         with self._store.snapshot() as view:
-            found = [self._answer(view, position) for position in positions]
-        return self._sign([vote for vote in found if vote is not None])
+            found = [self._answer(view, position) for position in asked]
+        own = self._sign([vote for vote in found if vote is not None])
+        return _within((*own, *self._heard.at(asked)), ANSWER_BYTES_MAX)
 
     def weights(self) -> Weights:
         """Who weighs what now, at most a second old."""
@@ -126,8 +136,18 @@ class Voting:
         return self._staged.get(identity)
 
     def views(self) -> tuple[ElectionView, ...]:
-        """The open elections."""
-        return tuple(self._elections.views())
+        """The open elections by position, those of several candidates before others where they are too many; at most a
+        second old."""
+        now = trio.current_time()
+        if self._views is None or now >= self._views[0] + VIEWS_KEPT:
+            most_contested = sorted(self._elections.views(), key=lambda view: -len(view.candidates))
+            self._views = (now, tuple(sorted(most_contested[:VIEWS_MAX])))
+        return self._views[1]
+
+    def figures(self) -> dict[str, int]:
+        """Counters of what elections wanted, and how much is waiting."""
+        gauges = {"elections": len(self._elections), "waiting_votes": self._elections.waiting}
+        return {**self.counters, **gauges, "staged_forks": len(self._staged), "votes_to_send": len(self._outbox)}
 
     async def send_votes(self) -> None:
         """Bundles and gossips votes; runs for as long as the node."""
@@ -303,6 +323,17 @@ def _rests_on(block: Block) -> tuple[Hash, ...]:
     """The blocks that must be confirmed before this one may be voted for."""
     source = getattr(block.body, "source", ZERO_HASH)
     return tuple(item for item in (block.previous, source) if item != ZERO_HASH)
+
+
+def _within(wires: tuple[bytes, ...], bytes_max: int) -> tuple[bytes, ...]:
+    """As many from the front as fit."""
+    kept, size = 0, 0
+    for wire in wires:
+        size += len(wire)
+        if size > bytes_max:
+            break
+        kept += 1
+    return wires[:kept]
 
 
 def _note_key(position: Position) -> bytes:
