@@ -37,6 +37,7 @@ from xnode.net.rpc import Rpc
 from xnode.net.tunnel import TunnelLimits
 from xnode.pow.solver import open_solver
 from xnode.roles.offering import Terms
+from xnode.roles.quorum import Quorum
 from xnode.roles.running import Hosting, Outside, Roles, Settings
 from xnode.roles.topics import Topics
 from xnode.service import NodeService, Published
@@ -235,18 +236,22 @@ def _published(network: Network, rpc: Rpc, handshake: Handshake, topics: Topics,
         **{f"gossip_ignored_{name}": count for name, count in topics.ignored.items()},
         **{f"sync_{name}": count for name, count in roles.sync.counters.items()},
         **{f"rpc_{name}": count for name, count in rpc.counters.items()},
+        **{f"voting_{name}": count for name, count in roles.voting.figures().items()},
         **{f"tunnel_{name}": count for name, count in roles.tunnels.counters.items()},
         "held_blocks": len(roles.replica.held),
         "held_blocks_dropped": roles.replica.held.dropped,
     }
-    return Published(roles.board.ads(), peers, _checks(roles, peers), info, counters)
+    quorum = roles.quorum()
+    checks = _checks(roles, peers, quorum)
+    return Published(roles.board.ads(), peers, checks, roles.voting.views(), quorum.reachable, info, counters)
 
 
-def _checks(roles: Roles, peers: tuple[PeerView, ...]) -> tuple[Check, ...]:
+def _checks(roles: Roles, peers: tuple[PeerView, ...], quorum: Quorum) -> tuple[Check, ...]:
     reachable, needed = roles.attesting.reachable(), roles.attesting.needed
     checks = [
         Check("peers", bool(peers), f"{len(peers)} connected"),
         Check("timekeepers", reachable >= needed, f"{reachable} reachable, {needed} needed"),
+        Check("quorum", quorum.is_enough, quorum.describe()),
     ]
     if roles.driver is not None:
         damaged = "; ".join(roles.driver.damaged)

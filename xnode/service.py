@@ -11,13 +11,14 @@ from xnode import __version__
 from xnode.api.port import AccessProof, Check, MachineView, NodePort, PeerView, ProviderView, TunnelEnd
 from xnode.core.attestations import Attestation
 from xnode.core.blocks import Block
+from xnode.core.elections import ElectionView
 from xnode.core.faults import NotFound
 from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord, LeaseState, Resources
 from xnode.core.ledger import Outcome
 from xnode.core.machine import ExecResult, Machine, MachineStatus
 from xnode.core.market import Ad, LeaseForm, Quote
-from xnode.core.values import Hash
+from xnode.core.values import Address, Hash
 from xnode.net.streams import Stream, splice
 from xnode.roles.lease_log import LeaseLog
 from xnode.roles.running import Roles
@@ -32,6 +33,8 @@ class Published(NamedTuple):
     ads: tuple[Ad, ...] = ()
     peers: tuple[PeerView, ...] = ()
     checks: tuple[Check, ...] = ()
+    elections: tuple[ElectionView, ...] = ()
+    voters: frozenset[Address] = frozenset()
     info: Mapping[str, object] = MappingProxyType({})
     counters: Mapping[str, int] = MappingProxyType({})
 
@@ -83,6 +86,14 @@ class NodeService(NodePort):
     def checks(self) -> tuple[Check, ...]:
         """See NodePort."""
         return self._published.checks
+
+    def elections(self) -> tuple[ElectionView, ...]:
+        """See NodePort."""
+        return self._published.elections
+
+    def voters(self) -> frozenset[Address]:
+        """See NodePort."""
+        return self._published.voters
 
     def info(self) -> dict[str, object]:
         """See NodePort."""

@@ -14,6 +14,7 @@ from xnode.api.app import CALLS, create_app
 from xnode.api.settings import ApiSettings
 from xnode.core.blocks import block_to_json
 from xnode.core.lease import LeaseState
+from xnode.core.values import Hash
 
 READS = [call for call in CALLS if call.method == "GET" and "events" not in call.path]
 
@@ -114,11 +115,12 @@ def walk(running: Running, path: str, limit: int) -> list[Any]:
 
 
 LISTS = ["/leases", "/leases?state=created", "/providers", "/accounts", "/frontiers", "/pending", "/pending/{carol}"]
+VOTING = ["/elections", "/conflicts", "/representatives"]
 CHAINS = ["/accounts/{alice}/chain", "/accounts/{alice}/chain?order=oldest"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", LISTS + CHAINS)
+@pytest.mark.parametrize("path", LISTS + CHAINS + VOTING)
 def test_pages_add_up_to_the_whole(running: Running, path: str) -> None:
     for name in ("alice", "carol"):
         path = path.replace(f"{{{name}}}", address_of(name).hex())
@@ -162,6 +164,9 @@ def test_more_leases_than_a_page(tmp_path_factory: pytest.TempPathFactory) -> No
         "/accounts/{alice}/chain?cursor=-1",
         "/accounts/{alice}/chain?order=up",
         "/pending?cursor=abc",
+        "/elections?cursor=abc",
+        "/conflicts?cursor=" + "ab" * 32,
+        "/representatives?cursor=abc",
         "/pending/{alice}?cursor=" + "ab" * 64,
         "/blocks/recent?limit=1.5",
     ],
@@ -180,14 +185,15 @@ def test_unknown_things(running: Running, path: str) -> None:
 
 def test_a_balance(running: Running) -> None:
     bob = running.http.get(f"/accounts/{running.node.bob.address.hex()}/balance").json()
-    assert (bob["staked"], bob["balances"]) == (1, bob["spendable"])
-    assert bob["balances"]["XE"] == 7
+    assert (bob["staked"], bob["balances"]["XE"]) == (1, 7)
+    assert bob["spendable"]["XE"] == 0, "nothing is confirmed yet"
 
 
 def test_submitting_blocks(running: Running) -> None:
     node = running.node
     with node.store.snapshot() as view:
         good = node.alice.send(view, address_of("dave"), 5)
+        rival = node.alice.send(view, address_of("dave"), 6)
         forged = good._replace(balance=good.balance + 1)
         far = node.alice.send(view, address_of("dave"), 5, previous=bytes(31) + b"x")
 
@@ -198,6 +204,26 @@ def test_submitting_blocks(running: Running) -> None:
     again = running.http.post("/blocks", json=block_to_json(good)).json()
     assert (first["outcome"], again["outcome"]) == ("progress", "old")
     stored = running.http.get(f"/blocks/{first['hash']}").json()
-    assert (stored["block"], stored["status"]) == (block_to_json(good), "confirmed")
+    assert (stored["block"], stored["status"]) == (block_to_json(good), "pending")
+    with node.store.transaction() as transaction:
+        transaction.confirm_with_ancestors(Hash(bytes.fromhex(first["hash"])))
+        transaction.commit()
+    assert running.http.get(f"/blocks/{first['hash']}").json()["status"] == "confirmed"
+    fork = running.http.post("/blocks", json=block_to_json(rival))
+    assert (fork.status_code, fork.json()["code"]) == (409, "fork")
+    assert "the network votes" in fork.json()["error"]
     broken = running.http.post("/blocks", json={"type": "send"})
     assert (broken.status_code, broken.json()["code"]) == (400, "bad_block")
+
+
+def test_who_votes_and_on_what(running: Running) -> None:
+    (heaviest, *_) = running.http.get("/representatives").json()
+    assert heaviest["address"] == address_of("representative").hex()
+    assert heaviest["reachable"]
+    assert heaviest["weight"] == heaviest["total_weight"] > 0
+    elections = running.http.get("/elections").json()
+    assert [len(item["candidates"]) for item in elections if item["account"] == address_of("bob").hex()] == [2]
+    assert {(item["total_weight"], item["needed_weight"]) for item in elections} == {(101, 68)}
+    (conflict,) = running.http.get("/conflicts").json()
+    assert conflict["account"] == address_of("bob").hex()
+    assert [item["votes"] for item in conflict["candidates"]] == [50, 49]

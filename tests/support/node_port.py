@@ -24,6 +24,7 @@ from xnode.api.server import Bound, serve_http
 from xnode.api.settings import ApiSettings
 from xnode.core.attestations import Attestation
 from xnode.core.blocks import Block
+from xnode.core.elections import ElectionView
 from xnode.core.faults import CallerFault, Ended, NotFound, WrongState
 from xnode.core.lease import LeaseState, Resources
 from xnode.core.ledger import Context, Effects, Outcome
@@ -31,7 +32,8 @@ from xnode.core.machine import ExecResult, MachineStatus
 from xnode.core.market import LeaseForm, Quote
 from xnode.core.rules import judge
 from xnode.core.tunnel import UsedProofs, access_message, check_access
-from xnode.core.values import ZERO_HASH, Hash
+from xnode.core.values import ZERO_HASH, Address, Hash
+from xnode.core.votes import Position
 from xnode.store.snapshot import Snapshot
 
 
@@ -55,6 +57,7 @@ class MemoryNode(NodePort):
         self.entered = trio.Event()  # some act has begun
         self.abandoned = trio.Event()
         self.is_ready = True
+        self.open_elections = tuple(sorted(election_of(name, count) for name, count in (("alice", 1), ("bob", 2))))
         self._stories()
 
     def _stories(self) -> None:
@@ -129,6 +132,12 @@ class MemoryNode(NodePort):
     def checks(self) -> tuple[Check, ...]:
         return (Check("store", True, "open"), Check("peers", self.is_ready, "1 of 1"))
 
+    def elections(self) -> tuple[ElectionView, ...]:
+        return self.open_elections
+
+    def voters(self) -> frozenset[Address]:
+        return frozenset({address_of("representative")})
+
     def info(self) -> dict[str, object]:
         return {"id": "12D3KooWself", "address": self.address.hex(), "network_id": GENESIS.network_id}
 
@@ -202,6 +211,12 @@ class MemoryNode(NodePort):
         await self._enter("add_peer", address)
         if not address.startswith("/"):
             raise CallerFault("bad_address", "a multiaddress begins with a slash")
+
+
+def election_of(name: str, count: int) -> ElectionView:
+    """An election at the first position of somebody's chain, between so many blocks."""
+    candidates = tuple((Hash(bytes([number]) * 32), 50 - number, 40 - number) for number in range(count))
+    return ElectionView(Position(address_of(name), ZERO_HASH), NOW, 101, candidates)
 
 
 class _EchoEnd(TunnelEnd):

@@ -47,9 +47,9 @@ def _staked(view: Snapshot, provider: Address) -> int:
 
 
 def _balance(view: Snapshot, account: AccountRecord) -> dict[str, object]:
-    """`spendable` is what a block may spend now: all that is held, since a held block counts as confirmed."""
-    held = balances_json(account)
-    return {"balances": held, "spendable": held, "staked": _staked(view, account.address)}
+    """`spendable` is the confirmed part: what nothing can take back any more."""
+    spendable = {asset.name: amount for asset, amount in view.spendable(account.address).items()}
+    return {"balances": balances_json(account), "spendable": spendable, "staked": _staked(view, account.address)}
 
 
 async def list_accounts(api: Api, asked: Asked) -> Response:

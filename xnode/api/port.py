@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from xnode.core.attestations import Attestation
 from xnode.core.blocks import Block
+from xnode.core.elections import ElectionView
 from xnode.core.genesis import Genesis
 from xnode.core.lease import Resources
 from xnode.core.ledger import Outcome
@@ -98,6 +99,14 @@ class NodePort(ABC):
     @abstractmethod
     def checks(self) -> tuple[Check, ...]:
         """The readiness checks by name."""
+
+    @abstractmethod
+    def elections(self) -> tuple[ElectionView, ...]:
+        """The open elections, sorted by position."""
+
+    @abstractmethod
+    def voters(self) -> frozenset[Address]:
+        """The representatives whose nodes have told where they are, this one included."""
 
     @abstractmethod
     def info(self) -> dict[str, object]:

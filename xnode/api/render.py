@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse
 
 from xnode.api.port import MachineView, PeerView, ProviderView
 from xnode.api.schema import (
+    AMOUNT,
     AMOUNTS,
     BOOLEAN,
     HEX32,
@@ -19,13 +20,15 @@ from xnode.api.schema import (
     word,
 )
 from xnode.core.blocks import block_to_json
+from xnode.core.elections import ElectionView
 from xnode.core.lease import LeaseRecord, LeaseState
 from xnode.core.ledger import AccountRecord, Pending
 from xnode.core.machine import MachineStatus
 from xnode.core.values import Asset
+from xnode.core.weights import quorum_of
 from xnode.roles.confirmation import is_confirmed
 from xnode.store.reads import PointReads
-from xnode.store.records import Frontier, ProviderRecord, StoredBlock
+from xnode.store.records import Frontier, ProviderRecord, Representative, StoredBlock
 
 T = TypeVar("T")
 
@@ -79,6 +82,11 @@ ACCOUNT: Final = record(
 )
 PENDING: Final = record(source=HEX32, sender=HEX32, destination=HEX32, asset=word("XUSD", "XE"), amount=INTEGER)
 FRONTIER: Final = record(account=HEX32, frontier=HEX32, height=INTEGER)
+REPRESENTATIVE: Final = record(address=HEX32, weight=AMOUNT, total_weight=AMOUNT, reachable=BOOLEAN)
+CANDIDATE: Final = record(hash=HEX32, votes=AMOUNT, final_votes=AMOUNT)
+ELECTION: Final = record(
+    account=HEX32, previous=HEX32, total_weight=AMOUNT, needed_weight=AMOUNT, candidates=listing(CANDIDATE)
+)
 
 
 def lease_json(lease: LeaseRecord) -> dict[str, object]:
@@ -177,6 +185,31 @@ def pending_json(pending: Pending) -> dict[str, object]:
 def frontier_json(frontier: Frontier) -> dict[str, object]:
     """Of shape FRONTIER."""
     return {"account": frontier.address.hex(), "frontier": frontier.head.hex(), "height": frontier.height}
+
+
+def representative_json(item: Representative, total: int, is_reachable: bool) -> dict[str, object]:
+    """Of shape REPRESENTATIVE; `reachable` says whether its node has told where it is."""
+    return {
+        "address": item.address.hex(),
+        "weight": item.weight,
+        "total_weight": total,
+        "reachable": is_reachable,
+    }
+
+
+def election_json(election: ElectionView) -> dict[str, object]:
+    """Of shape ELECTION; the first candidate is the one that is applied here."""
+    candidates = [
+        {"hash": block_hash.hex(), "votes": votes, "final_votes": finals}
+        for block_hash, votes, finals in election.candidates
+    ]
+    return {
+        "account": election.position.account.hex(),
+        "previous": election.position.previous.hex(),
+        "total_weight": election.total_weight,
+        "needed_weight": quorum_of(election.total_weight),
+        "candidates": candidates,
+    }
 
 
 def page(

@@ -34,6 +34,7 @@ def word(*choices: str) -> Schema:
     return {"type": "string", "enum": list(choices)}
 
 
+AMOUNT: Schema = {"type": "integer", "minimum": 0}  # a sum of amounts may leave 64 bits
 AMOUNTS = record(XUSD=INTEGER, XE=INTEGER)
 ERROR: Schema = {
     "type": "object",

@@ -10,6 +10,11 @@ QUORUM_PERCENT: Final = 67
 REPRESENTATIVES_MAX: Final = 1_000  # only the heaviest are counted, so that dust can't fill an election with voters
 
 
+def quorum_of(total: int) -> int:
+    """The least weight that decides, of this total; the spec's 67 % in integers."""
+    return -(-QUORUM_PERCENT * total // 100)
+
+
 class Weights(NamedTuple):
     """Who weighs what, frozen: nobody changes the mapping. `total` counts all weight, also that of nobody listed."""
 

@@ -29,6 +29,7 @@ from xnode.roles.ledger_sync import LedgerSink, LedgerSource
 from xnode.roles.market_board import MarketBoard
 from xnode.roles.offering import Offering, Terms
 from xnode.roles.provider import Provider
+from xnode.roles.quorum import Quorum, look
 from xnode.roles.replica import Replica
 from xnode.roles.timekeeper import Timekeeper
 from xnode.roles.topics import Topics
@@ -116,6 +117,10 @@ class Roles:
     def machines(self) -> tuple[Machine, ...]:
         """What this node hosts."""
         return self.driver.machines() if self.driver else ()
+
+    def quorum(self) -> Quorum:
+        """Whether what is voted on can be confirmed now."""
+        return look(self.voting.weights(), self.contacts)
 
     def names(self) -> tuple[str, ...]:
         """The roles of this node, as the directory shows them."""
