@@ -13,7 +13,7 @@ from xnode.core.keys import SigningKey
 from xnode.core.ledger import AccountRecord, Outcome, Pending, new_account
 from xnode.core.values import ZERO_HASH, Address, Asset, Hash
 from xnode.core.work import is_valid_work
-from xnode.roles.replica import Replica
+from xnode.roles.replica import Notes, Replica, no_notes
 from xnode.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -65,17 +65,18 @@ class Author:
         with self._store.snapshot() as view:
             return view.account(self.address) or new_account(self.address, self._genesis)
 
-    async def append(self, draft: Draft) -> Hash:
+    async def append(self, draft: Draft, notes: Notes = no_notes) -> Hash:
         """Writes, applies and gossips one block; returns its hash. Raises CallerFault or Unavailable by the refusal.
 
-        From the signing on it can't be cancelled: a block that was applied is always gossiped too.
+        `notes` land in the same batch. From the signing on it can't be cancelled: a block that was applied is always
+        gossiped too.
         """
         async with self._lock:
             account = self.account()
             nonce = await self._work_for(account)
             block = self._sign(self._make(account, draft, nonce))
             with trio.CancelScope(shield=True):
-                submission = await self._replica.submit(block)
+                submission = await self._replica.submit(block, notes)
         if submission.outcome is not Outcome.PROGRESS:
             raise _fault(submission.outcome, submission.detail)
         return submission.block_hash

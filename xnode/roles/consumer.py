@@ -31,6 +31,7 @@ from xnode.roles.contacts import Contacts
 from xnode.roles.lease_log import LeaseLog
 from xnode.roles.market_board import Answers, MarketBoard
 from xnode.roles.pulse import Pulse
+from xnode.roles.replica import Note
 from xnode.store.store import Store
 
 PROGRESS_METHOD: Final = "lease_progress"
@@ -204,11 +205,11 @@ class Consumer:
 
     async def _take(self, offer: Offer, form: LeaseForm, deadline: float) -> Hash:
         """Pays one provider and waits for its acceptance; on any other end the money is taken back."""
-        lease_hash = await self._author.append(Draft(Asset.XUSD, -offer.cost, _body(offer, form)))
+        draft = Draft(Asset.XUSD, -offer.cost, _body(offer, form))
+        lease_hash = await self._author.append(draft, lambda identity: self._notes(identity, form, deadline))
         self._log.record(lease_hash, "requested", f"{offer.cost} XUSD in escrow for {offer.provider.hex()}")
         self._waiting.add(lease_hash)
         try:
-            self._remember(lease_hash, form, deadline)
             await self._accepted_by(deadline, offer.provider, lease_hash)
         except Unavailable:
             if await self._taken_back(lease_hash):
@@ -343,14 +344,13 @@ class Consumer:
             raise NotFound("lease_unknown", "this node's account has no such lease")
         return lease
 
-    def _remember(self, lease_hash: Hash, form: LeaseForm, deadline: float) -> None:
+    def _notes(self, lease_hash: Hash, form: LeaseForm, deadline: float) -> list[Note]:
         """So that after a crash the money comes back, and the same Idempotency-Key finds the same lease."""
         until = self._clock() + max(0, int((deadline - trio.current_time()) * NS))
-        with self._store.transaction() as transaction:
-            transaction.put_note(DEADLINES, lease_hash, until.to_bytes(8, "big"))
-            if form.idempotency_key:
-                transaction.put_note(KEYS, form.idempotency_key.encode(), lease_hash)
-            transaction.commit()
+        notes: list[Note] = [(DEADLINES, lease_hash, until.to_bytes(8, "big"))]
+        if form.idempotency_key:
+            notes.append((KEYS, form.idempotency_key.encode(), lease_hash))
+        return notes
 
     def _overdue(self) -> list[LeaseRecord]:
         with self._store.snapshot() as view:

@@ -6,7 +6,7 @@ needs one that is not here yet is held and tried again when that arrives.
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from xnode.core.blocks import Block, block_hash, decode_block, encode_block
@@ -26,6 +26,14 @@ log = logging.getLogger(__name__)
 
 Publish = Callable[[str, bytes], Awaitable[None]]
 Watcher = Callable[[Effects], None]
+Rule = Callable[[LedgerView, Block, Context], Effects | Refusal]
+Note = tuple[str, bytes, bytes]  # space, key, value
+Notes = Callable[[Hash], Iterable[Note]]
+
+
+def no_notes(_block_hash: Hash) -> Iterable[Note]:
+    """Nothing to remember with the block."""
+    return ()
 
 
 class Submission(NamedTuple):
@@ -59,9 +67,12 @@ class Replica:
         """Calls `watcher` with every live block whose position another one has taken; it must not raise."""
         self._fork_watchers.append(watcher)
 
-    async def submit(self, block: Block) -> Submission:
-        """Offers a live block of our own or of an API client; gossips it when it is new and good."""
-        submission = self.take(block)
+    async def submit(self, block: Block, notes: Notes = no_notes) -> Submission:
+        """Offers a live block of our own or of an API client; gossips it when it is new and good.
+
+        `notes` (of the block's hash) land in the same batch as the block, or not at all.
+        """
+        submission = self._intake(block, judge, notes)
         if submission.outcome is Outcome.PROGRESS:
             await self._publish(BLOCKS_TOPIC, encode_block(block))
         return submission
@@ -143,7 +154,7 @@ class Replica:
         """What live blocks are judged by now."""
         return Context(self._genesis, self._clock())
 
-    def _intake(self, block: Block, rule: Callable[[LedgerView, Block, Context], Effects | Refusal]) -> Submission:
+    def _intake(self, block: Block, rule: Rule, notes: Notes = no_notes) -> Submission:
         identity = block_hash(self._genesis.network_key, block)
         transaction = self._store.transaction()
         verdict = rule(transaction, block, self.context())
@@ -153,6 +164,8 @@ class Replica:
             self._announce(())
             return submission
         transaction.stage(verdict)
+        for note in notes(identity):
+            transaction.put_note(*note)
         applied = [verdict, *self._release(transaction, identity, self.context())]
         transaction.commit()
         self._announce(applied)
