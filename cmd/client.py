@@ -30,7 +30,9 @@ class ApiClient:
         self.url = url
         self._hint = unreachable_hint
         # trust_env off: a proxy of the environment has nothing to do with one's own node.
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=READ_TIMEOUT_S, trust_env=False)
+        # Without TLS no certificates are loaded: that takes longer than most calls.
+        is_tls = url.startswith("https:")
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=READ_TIMEOUT_S, trust_env=False, verify=is_tls)
 
     def __enter__(self) -> "ApiClient":
         return self

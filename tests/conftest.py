@@ -7,10 +7,12 @@ in one process, one after another, and so does all that runs whole networks, so 
 much at once. Those two take longest, mostly waiting, and come first.
 """
 
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 settings.register_profile("xnode", derandomize=True, deadline=None, max_examples=50)
 settings.register_profile("search", deadline=None, max_examples=1000)
@@ -18,19 +20,29 @@ settings.load_profile("xnode")
 
 pytest_plugins = ["tests.support.devnet"]
 
-TESTS = Path(__file__).parent
 NETWORKS = frozenset({"document", "fuzz", "interop"})
 
 
-def _group(path: Path) -> str:
-    folders = path.relative_to(TESTS).parts[:-1]
+def _group(nodeid: str) -> str:
+    path = PurePosixPath(nodeid.split("::")[0])
+    folders = path.parts[1:-1]
     if folders == ("vm",):
         return "0 machines"
     return "1 networks" if folders and folders[0] in NETWORKS else f"2 {path}"
 
 
+class GroupScheduling(LoadScopeScheduling):
+    """A group stays in one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
+    """How the tests are shared out where there are several processes."""
+    return GroupScheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Names each test's group, and brings the groups into their order."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item.path)))
-    items.sort(key=lambda item: _group(item.path))
+    """Brings the groups into their order."""
+    items.sort(key=lambda item: _group(item.nodeid))

@@ -4,11 +4,14 @@ The steps are the demo's (`cmd/demo_story`, `cmd/demo_login`); what they show is
 The tests of one lease stand in the order of its life.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from tests.support.devnet import http, machines
+from tests.support.leasing import Tenant, check_books, wait_for_state
+from tests.support.leftovers import SPARE_FILES, Held, check_as_before, held, open_files
 from xnode.config import DataDir
 from xnode.core.values import public_key_from_hex
 from xnode.vm.ssh_keys import known_hosts_line
@@ -21,11 +24,19 @@ from xnode_cmd.timeline import Timeline
 pytestmark = [pytest.mark.vm, pytest.mark.slow]
 
 DURATION_S = 40  # the tests of the living machine take 10 s
-DEVNET = Plan(min_duration=DURATION_S)
+SHORT_S = 30  # a timekeeper signs a lease's time once in 30 s, so a shorter one is settled no sooner
+SETTLE_S = 90
+DEVNET = Plan(min_duration=SHORT_S)
 
 
 @pytest.fixture(scope="module")
-def story(devnet: Devnet) -> Story:
+def before(devnet: Devnet) -> Held:
+    """What is there without any lease."""
+    return held(devnet)
+
+
+@pytest.fixture(scope="module")
+def story(devnet: Devnet, before: Held) -> Story:
     """A lease that has just been accepted."""
     story = Story(devnet, Timeline(), DURATION_S)
     story.request()
@@ -119,3 +130,27 @@ def test_the_books_are_right(devnet: Devnet, story: Story) -> None:
     assert balance(devnet, "provider1", "XE") == lease["cost"]  # the reward
     assert balance(devnet, "consumer1", "XUSD") == 1_000_000 - lease["cost"]
     assert balance(devnet, "provider1", "XUSD") == 100_000  # its stake is back
+
+
+def use(tenant: Tenant) -> str:
+    """Leases, logs in, and gives the lease's hash."""
+    lease_hash = tenant.lease()
+    tenant.visitor(lease_hash).ssh("true")
+    return lease_hash
+
+
+def test_leases_leave_nothing_behind(devnet: Devnet, before: Held, story: Story) -> None:
+    story.wait_settled()
+    check_as_before(devnet, before)
+    files = open_files(devnet)
+    for at_once in (1, 1, 2):
+        tenants = [Tenant(devnet, SHORT_S) for _ in range(at_once)]
+        with ThreadPoolExecutor(at_once) as pool:
+            lease_hashes = list(pool.map(use, tenants))
+        assert len(machines(devnet)) == at_once
+        for lease_hash in lease_hashes:
+            wait_for_state(devnet, lease_hash, "settled", SETTLE_S)
+        check_as_before(devnet, before)
+    check_books(devnet)
+    more = {name: count - files[name] for name, count in open_files(devnet).items()}
+    assert max(more.values()) <= SPARE_FILES, more

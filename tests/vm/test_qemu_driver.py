@@ -195,7 +195,7 @@ async def test_guest_that_powers_off_is_named_soon(broken_store, machines_root):
 
 async def test_guest_that_never_gets_ready_runs_out_of_time(broken_store, machines_root):
     store = broken_store(cpio.regular("init", b"#!/bin/sh\necho waiting for nothing\nsleep 9999\n", 0o755))
-    fault = await boot_fault(settings(machines_root, store)._replace(boot_timeout=12.0))
+    fault = await boot_fault(settings(machines_root, store)._replace(boot_timeout=30.0))
     assert fault.code == "boot_timeout"
     assert "waiting for nothing" in str(fault)
 

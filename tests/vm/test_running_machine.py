@@ -43,7 +43,7 @@ async def test_command_gives_its_exit_code_and_both_streams(shared):
 async def test_command_text_reaches_the_shell_unchanged(shared):
     driver, at = shared
     result = await driver.execute(at.machine.spec.lease_hash, "printf '%s' 'it''s \"$HOME\" `x` \\ é'\n", 20)
-    assert result.stdout == "its \"$HOME\" `x` \\ é".encode()
+    assert result.stdout == 'its "$HOME" `x` \\ é'.encode()
 
 
 async def test_long_command_is_not_bound_by_the_ssh_servers_limit(shared):

@@ -83,10 +83,15 @@ def is_alive(process: Process) -> bool:
     if process.pid == 0:
         return False
     ticks = started_ticks(process.pid)
-    if ticks == 0:
-        with suppress(ChildProcessError):
-            os.waitpid(process.pid, os.WNOHANG)
-    return ticks != 0 and ticks == process.started_ticks
+    return ticks == process.started_ticks if ticks != 0 else not _is_reaped(process.pid)
+
+
+def _is_reaped(pid: int) -> bool:
+    """False while a child of ours is a zombie whose other threads are still ending: nobody can reap it before."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return True
 
 
 def find(uuid: str) -> Process | None:
