@@ -216,6 +216,20 @@ async def test_a_node_that_was_off_learns_what_is_confirmed(village: Village, au
     await settled(village, 30)
 
 
+async def test_votes_are_handed_on_by_who_heard_them(village: Village, autojump_clock: object) -> None:
+    """All who voted have gone; Dora, who has no weight, has heard them."""
+    await spread(village, *PEOPLE)
+    await village.start("dora")
+    await village.crash("carol")
+    alice = village.nodes["alice"]
+    sent = await alice.roles.author.append(Draft(Asset.XUSD, -5, Send(address_of("bob"), 5)))
+    await settled(village)
+    for name in ("alice", "anna", "bob", "bert"):
+        await village.crash(name)
+    carol = await village.start("carol")
+    await until(lambda: is_confirmed(carol, sent), 30, "the confirmation")
+
+
 async def test_a_node_that_was_off_with_the_loser(village: Village, autojump_clock: object) -> None:
     """It comes back with a fork and what rests on it, while all others have long confirmed and built on the other."""
     await spread(village, *PEOPLE)

@@ -1,18 +1,20 @@
 """Asking peers for what voting lacks: votes that were lost on the way, and blocks that only votes name (section 8)."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
 import trio
 
-from xnode.core.blocks import encode_block
+from xnode.core.blocks import block_hash, decode_block, encode_block
 from xnode.core.codec import Malformed
 from xnode.core.faults import NotFound, PeerFault
 from xnode.core.genesis import Genesis
+from xnode.core.heard_votes import BUNDLES_ANSWERED_MAX
 from xnode.core.values import HASH_BYTES, Address, Hash
 from xnode.core.votes import VOTES, VOTES_MAX, Position
 from xnode.net.streams import PeerId
-from xnode.roles.contacts import Args, Calls, Contacts
+from xnode.roles.contacts import Args, Calls, Contacts, blaming_peer
 from xnode.roles.replica import Replica
 from xnode.roles.voting import Voting
 from xnode.store.store import Store
@@ -22,7 +24,8 @@ BLOCK_METHOD: Final = "block"
 ASK_EVERY: Final = 0.5  # seconds
 ASKED_MAX: Final = 20  # representatives asked in one round, the heaviest first
 BLOCKS_A_ROUND_MAX: Final = 16
-PEERS_A_BLOCK_MAX: Final = 3
+FETCHES_MAX: Final = 64  # at once
+PEERS_ASKED_MAX: Final = 3
 ASK_SECONDS_MAX: Final = 5.0
 
 
@@ -54,46 +57,61 @@ class VoteExchange:
         self._contacts = contacts
         self._calls = calls
         self._peers = peers
+        self._turn = 0
+        self._asking: set[PeerId] = set()
+        self._fetching: set[Hash] = set()
         calls.register(VOTES_METHOD, self._serve_votes)
         calls.register(BLOCK_METHOD, self._serve_block)
 
     async def run(self) -> None:
-        """Asks for what is wanted, at most twice a second; runs for as long as the node."""
-        while True:
-            await self._voting.wants.wait()
-            await trio.sleep(ASK_EVERY)
-            await self._ask()
-
-    async def _ask(self) -> None:
-        positions = tuple(self._voting.wanted_votes)[:VOTES_MAX]
-        blocks = tuple(self._voting.wanted_blocks)[:BLOCKS_A_ROUND_MAX]
-        for position in positions:
-            del self._voting.wanted_votes[position]
-        for wanted in blocks:
-            del self._voting.wanted_blocks[wanted]
-        if not self._voting.wanted_votes and not self._voting.wanted_blocks:
-            self._voting.wants = trio.Event()
+        """Asks for what is wanted, at most twice a second; runs for as long as the node. Nobody waits for a slow peer."""
         async with trio.open_nursery() as nursery:
-            if positions:
-                for address in self._representatives():
-                    nursery.start_soon(self._ask_votes, address, positions)
-            for wanted in blocks:
-                nursery.start_soon(self._ask_block, wanted)
+            while True:
+                await self._voting.wants.wait()
+                await trio.sleep(ASK_EVERY)
+                self._ask(nursery)
 
-    def _representatives(self) -> list[Address]:
+    def _ask(self, nursery: trio.Nursery) -> None:
+        positions, blocks = self._voting.take_wanted(VOTES_MAX, BLOCKS_A_ROUND_MAX)
+        if positions:
+            for peer_id, addresses in self._voters().items():
+                if peer_id not in self._asking:
+                    nursery.start_soon(self._ask_votes, peer_id, addresses, positions)
+        for wanted in blocks[: FETCHES_MAX - len(self._fetching)]:
+            if wanted not in self._fetching:
+                nursery.start_soon(self._fetch, wanted)
+
+    def _voters(self) -> dict[PeerId, tuple[str, ...]]:
+        """Whom to ask for votes, with their addresses: the heaviest representatives, and some peers for what they have
+        heard from representatives that are away."""
         weights = self._voting.weights().by_representative
         others = [address for address in weights if not self._contacts.is_own(address)]
-        return sorted(others, key=lambda address: (-weights[address], address))[:ASKED_MAX]
+        found: dict[PeerId, tuple[str, ...]] = {}
+        for address in sorted(others, key=lambda address: (-weights[address], address))[:ASKED_MAX]:
+            with suppress(PeerFault):
+                where = self._contacts.find(address)
+                found[where.peer_id] = where.addresses
+        return found | {peer_id: () for peer_id in self._next_peers() if peer_id not in found}
 
-    async def _ask_votes(self, address: Address, positions: tuple[Position, ...]) -> None:
+    def _next_peers(self) -> list[PeerId]:
+        """A few connected peers, others each time."""
+        peers = [peer.peer_id for peer in self._peers()]
+        self._turn += PEERS_ASKED_MAX
+        start = self._turn % max(1, len(peers))
+        return [*peers[start:], *peers[:start]][:PEERS_ASKED_MAX]
+
+    async def _ask_votes(self, peer_id: PeerId, addresses: tuple[str, ...], positions: tuple[Position, ...]) -> None:
+        args = tuple(tuple(item) for item in positions)
+        self._asking.add(peer_id)
         try:
-            wires = await self._contacts.call(
-                address, VOTES_METHOD, tuple(tuple(item) for item in positions), ASK_SECONDS_MAX
-            )
-            for wire in wires[:VOTES_MAX]:
+            with blaming_peer():
+                wires = await self._calls.call(peer_id, VOTES_METHOD, args, ASK_SECONDS_MAX, addresses)
+            for wire in wires[:BUNDLES_ANSWERED_MAX]:
                 self._take_votes(wire)
         except (PeerFault, Malformed):
             return  # it is asked again at the next nudge
+        finally:
+            self._asking.remove(peer_id)
 
     def _take_votes(self, wire: object) -> None:
         if isinstance(wire, bytes):
@@ -101,20 +119,26 @@ class VoteExchange:
             if is_signed:
                 self._voting.take(bundle, wire)
 
-    async def _ask_block(self, wanted: Hash) -> None:
-        for peer in self._peers()[:PEERS_A_BLOCK_MAX]:
-            try:
-                answer = await self._calls.call(peer.peer_id, BLOCK_METHOD, (wanted,), ASK_SECONDS_MAX)
-            except PeerFault:
-                continue
-            if len(answer) == 1 and isinstance(answer[0], bytes) and self._take_block(answer[0]):
-                return
-
-    def _take_block(self, wire: bytes) -> bool:
+    async def _fetch(self, wanted: Hash) -> None:
+        self._fetching.add(wanted)
         try:
-            return self._replica.take_synced((wire,)) > 0
-        except Malformed:
+            for peer_id in self._next_peers():
+                if await self._fetch_from(peer_id, wanted):
+                    return
+        finally:
+            self._fetching.remove(wanted)
+
+    async def _fetch_from(self, peer_id: PeerId, wanted: Hash) -> bool:
+        """Whether the peer had that block; what becomes of it is the replica's and the voting's matter."""
+        try:
+            answer = await self._calls.call(peer_id, BLOCK_METHOD, (wanted,), ASK_SECONDS_MAX)
+            match answer:
+                case (bytes(wire),) if block_hash(self._genesis.network_key, decode_block(wire)) == wanted:
+                    self._replica.take_synced((wire,))
+                    return True
+        except (PeerFault, Malformed):
             return False
+        return False
 
     async def _serve_votes(self, _peer_id: PeerId, args: Args) -> Args:
         positions = []

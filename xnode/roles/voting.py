@@ -93,8 +93,8 @@ class Voting:
         self._news = trio.Event()
         self._opened = Pulse()
         self.wants = trio.Event()  # set when something is wanted of peers
-        self.wanted_blocks: dict[Hash, None] = {}
-        self.wanted_votes: dict[Position, None] = {}
+        self._wanted_blocks: dict[Hash, None] = {}
+        self._wanted_votes: dict[Position, None] = {}
         self.counters: Counter[str] = Counter()
         self._restore()
         replica.watch(self._on_applied)
@@ -121,6 +121,17 @@ class Voting:
             found = [self._answer(view, position) for position in asked]
         own = self._sign([vote for vote in found if vote is not None])
         return _within((*own, *self._heard.at(asked)), ANSWER_BYTES_MAX)
+
+    def take_wanted(self, positions_max: int, blocks_max: int) -> tuple[tuple[Position, ...], tuple[Hash, ...]]:
+        """The positions to ask for votes at and the blocks to ask for; what is over stays wanted."""
+        positions, blocks = tuple(self._wanted_votes)[:positions_max], tuple(self._wanted_blocks)[:blocks_max]
+        for position in positions:
+            del self._wanted_votes[position]
+        for wanted in blocks:
+            del self._wanted_blocks[wanted]
+        if not self._wanted_votes and not self._wanted_blocks:
+            self.wants = trio.Event()
+        return positions, blocks
 
     def weights(self) -> Weights:
         """Who weighs what now, at most a second old."""
@@ -244,8 +255,8 @@ class Voting:
                 self._confirm(effect)
             case WantBlock(block_hash=wanted):
                 self._want_block(wanted)
-            case WantVotes(position=position) if len(self.wanted_votes) < WANTED_MAX:
-                self.wanted_votes[position] = None
+            case WantVotes(position=position) if len(self._wanted_votes) < WANTED_MAX:
+                self._wanted_votes[position] = None
                 self.wants.set()
             case Dropped(block_hash=gone) | NotOpened(block_hash=gone):
                 self._staged.pop(gone, None)
@@ -256,8 +267,8 @@ class Voting:
 
     def _want_block(self, wanted: Hash) -> None:
         """One that the ledger has is only not being voted on yet."""
-        if not self._offer_known(wanted) and len(self.wanted_blocks) < WANTED_MAX:
-            self.wanted_blocks[wanted] = None
+        if not self._offer_known(wanted) and len(self._wanted_blocks) < WANTED_MAX:
+            self._wanted_blocks[wanted] = None
             self.wants.set()
 
     def _write_finals(self, finals: list[CastVote]) -> None:
