@@ -64,7 +64,7 @@ class VoteExchange:
         calls.register(BLOCK_METHOD, self._serve_block)
 
     async def run(self) -> None:
-        """Asks for what is wanted, at most twice a second; runs for as long as the node. Nobody waits for a slow peer."""
+        """Asks for what is wanted, at most twice a second; runs for as long as the node. No peer holds it up."""
         async with trio.open_nursery() as nursery:
             while True:
                 await self._voting.wants.wait()
