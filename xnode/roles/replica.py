@@ -15,7 +15,7 @@ from xnode.core.genesis import Genesis
 from xnode.core.held import Held
 from xnode.core.ledger import GAPS, Context, Effects, LedgerView, Outcome, Refusal
 from xnode.core.rules import check_alone, judge, judge_checked
-from xnode.core.values import ZERO_HASH, Hash
+from xnode.core.values import Hash
 from xnode.roles.pulse import Pulse
 from xnode.store.store import Store
 from xnode.store.transaction import Transaction
@@ -88,10 +88,10 @@ class Replica:
     def would_replace(self, block: Block) -> bool:
         """Whether this fork would be good in place of the block that has its position; changes nothing."""
         with self._store.transaction() as transaction:
-            standing = _standing(transaction, block)
-            if standing is None or transaction.is_confirmed(standing):
+            standing = transaction.block_after(block.account, block.previous)
+            if standing is None or transaction.is_confirmed(standing.block_hash):
                 return False
-            transaction.rollback_with_descendants(standing)
+            transaction.rollback_with_descendants(standing.block_hash)
             verdict = judge_checked(transaction, block, Context(self._genesis, now=None))
         return isinstance(verdict, Effects)
 
@@ -118,9 +118,9 @@ class Replica:
         return confirmed
 
     def _replace(self, transaction: Transaction, winner: Block) -> Effects | None:
-        standing = _standing(transaction, winner)
+        standing = transaction.block_after(winner.account, winner.previous)
         if standing is not None:
-            undone = transaction.rollback_with_descendants(standing)
+            undone = transaction.rollback_with_descendants(standing.block_hash)
             log.warning("a fork of %s won: %d blocks are rolled back", winner.account.hex(), len(undone))
         verdict = judge_checked(transaction, winner, Context(self._genesis, now=None))
         if isinstance(verdict, Refusal):
@@ -213,18 +213,6 @@ class Replica:
                 watch_fork(block)
         if applied:
             self.changed.fire()
-
-
-def _standing(view: Transaction, block: Block) -> Hash | None:
-    """The block that is applied at the position of `block`, if that is a position of its account's chain."""
-    height = 0
-    if block.previous != ZERO_HASH:
-        before = view.block(block.previous)
-        if before is None or before.block.account != block.account:
-            return None
-        height = before.height
-    stored = view.block_at(block.account, height + 1)
-    return stored.block_hash if stored is not None else None
 
 
 def check_wire(wire: bytes, context: Context) -> tuple[Block | None, Outcome, str]:

@@ -301,13 +301,7 @@ class Voting:
 
     def _decided(self, view: Snapshot, position: Position) -> Hash | None:
         """The confirmed block at a position."""
-        height = 0
-        if position.previous != ZERO_HASH:
-            before = view.block(position.previous)
-            if before is None or before.block.account != position.account:
-                return None
-            height = before.height
-        stored = view.block_at(position.account, height + 1)
+        stored = view.block_after(position.account, position.previous)
         return stored.block_hash if stored is not None and view.is_confirmed(stored.block_hash) else None
 
     def _answer(self, view: Snapshot, position: Position) -> Vote | None:

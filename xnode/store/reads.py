@@ -4,7 +4,7 @@ from abc import abstractmethod
 
 from xnode.core.lease import LeaseRecord
 from xnode.core.ledger import AccountRecord, Bucket, LedgerView, Pending
-from xnode.core.values import Address, Asset, Hash
+from xnode.core.values import ZERO_HASH, Address, Asset, Hash
 from xnode.store.leveldb import corrupt
 from xnode.store.records import Counts, ProviderRecord, Standing, StoredBlock, Tally, Totals
 from xnode.store.schema import (
@@ -75,6 +75,13 @@ class PointReads(LedgerView):
         if value is None:
             raise corrupt(f"no block at {at.hex()}, where an index says one")
         return unpack_block(at, value)
+
+    def block_after(self, account: Address, previous: Hash) -> StoredBlock | None:
+        """The block that is applied at a chain position: the one after `previous`, or the first where that is zeros."""
+        before = self.block(previous) if previous != ZERO_HASH else None
+        if previous != ZERO_HASH and (before is None or before.block.account != account):
+            return None
+        return self.block_at(account, before.height + 1 if before is not None else 1)
 
     def pending(self, destination: Address, source: Hash) -> Pending | None:
         """The open pending entry, or None."""
