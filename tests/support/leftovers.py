@@ -56,7 +56,14 @@ def listening(process: psutil.Process) -> list[int]:
 
 def zombies(process: psutil.Process) -> int:
     """Children that have ended and that nobody has asked about."""
-    return sum(child.status() == psutil.STATUS_ZOMBIE for child in process.children(recursive=True))
+    return sum(_is_zombie(child) for child in process.children(recursive=True))
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # reaped while we look
+        return False
 
 
 def open_files(network: Devnet) -> dict[str, int]:
