@@ -73,11 +73,16 @@ def has(node: RoleNode, identity: Hash) -> bool:
 
 
 async def settled(village: Village, seconds: float = 60.0) -> None:
-    """Waits until all is confirmed everywhere, and checks every ledger whole."""
-    nodes = village.nodes.values
-    await until(lambda: not any(unconfirmed(node) for node in nodes()), seconds, "all blocks to be confirmed")
-    await village.agreed(seconds)
-    for node in nodes():
+    """Waits until all have one ledger and all of it is confirmed, and checks every ledger whole."""
+    nodes = village.nodes.values()
+
+    def is_settled() -> bool:
+        is_one = len({node.digest() for node in nodes}) == 1
+        return is_one and not any(unconfirmed(node) or node.roles.voting.figures()["elections"] for node in nodes)
+
+    await until(is_settled, seconds, "one ledger, all confirmed, and no election left")
+    await village.agreed(0.2)
+    for node in nodes:
         assert verify_store(node.store, checks_signatures=False) == []
 
 

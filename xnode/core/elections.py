@@ -15,6 +15,8 @@ confirmed: its previous and the block that it refers to. So a confirmed block ne
 | open | another block | open | staged; NotOpened(forks_full), or Dropped for the least supported |
 | open | final votes of 67 % | confirmed | Confirmed |
 | open | ELECTION_LIFETIME_NS passed | unknown | Expired: offered again it opens with new weights |
+| open | what rests on its block was confirmed | confirmed | none |
+| open | its block was rolled back with what it rests on | unknown | none |
 | confirmed | another block | confirmed | NotOpened(confirmed) |
 | confirmed | anything else | confirmed | none |
 
@@ -135,6 +137,21 @@ class Elections:
                 effects += self._on_vote(bundle, vote, weights, now)
         return tuple(effects)
 
+    def on_confirmed(self, position: Position, block_hash: Hash) -> tuple[Hash, ...]:
+        """The role has confirmed this block because one that rests on it is; returns the candidates that lost."""
+        if position in self._confirmed:
+            return ()
+        losers = tuple(item for item in self.on_undone(position) if item != block_hash)
+        self._waiting.take(position)
+        self._remember(Confirmed(position, block_hash, losers, self._finals.get(position)))
+        return losers
+
+    def on_undone(self, position: Position) -> tuple[Hash, ...]:
+        """The applied block of this position was rolled back with what it rested on: its election ends undecided, so
+        that it takes no place of its account's; returns the candidates."""
+        election = self._open.get(position)
+        return () if election is None else self._expire(election).candidates
+
     def on_tick(self, now: int) -> tuple[Effect, ...]:
         """Time has passed; to be called about twice a second."""
         effects: list[Effect] = []
@@ -198,11 +215,14 @@ class Elections:
                 self._finals[effect.position] = effect.block_hash
             elif isinstance(effect, Confirmed):
                 self._close(effect.position)
-                self._finals.pop(effect.position, None)
-                self._confirmed[effect.position] = effect
-                if len(self._confirmed) > CONFIRMED_KEPT_MAX:
-                    del self._confirmed[next(iter(self._confirmed))]
+                self._remember(effect)
         return landed
+
+    def _remember(self, decided: Confirmed) -> None:
+        self._finals.pop(decided.position, None)
+        self._confirmed[decided.position] = decided
+        if len(self._confirmed) > CONFIRMED_KEPT_MAX:
+            del self._confirmed[next(iter(self._confirmed))]
 
     def _count(self, election: Election, representative: Address, ballot: Ballot) -> tuple[Effect, ...]:
         outcome, equivocation = election.count(representative, ballot)

@@ -17,6 +17,7 @@ from xnode.core.ledger import GAPS, Context, Effects, LedgerView, Outcome, Refus
 from xnode.core.rules import check_alone, judge, judge_checked
 from xnode.core.values import Hash
 from xnode.roles.pulse import Pulse
+from xnode.store.records import StoredBlock
 from xnode.store.store import Store
 from xnode.store.transaction import Transaction
 
@@ -42,6 +43,13 @@ class Submission(NamedTuple):
     block_hash: Hash
     outcome: Outcome
     detail: str
+
+
+class Decision(NamedTuple):
+    """What a confirmation did: these blocks are confirmed, those are taken back."""
+
+    confirmed: tuple[StoredBlock, ...] = ()
+    undone: tuple[StoredBlock, ...] = ()
 
 
 class Replica:
@@ -95,32 +103,36 @@ class Replica:
             verdict = judge_checked(transaction, block, Context(self._genesis, now=None))
         return isinstance(verdict, Effects)
 
-    def confirm(self, identity: Hash, winner: Block | None, note: tuple[str, bytes] | None) -> list[Hash]:
-        """Confirms a block for ever, with all that it rests on; returns what is newly confirmed.
+    def confirm(self, identity: Hash, winner: Block | None, note_of: Callable[[Block], tuple[str, bytes]]) -> Decision:
+        """Confirms a block for ever, with all that it rests on.
 
         Where it is not applied it is `winner`, a fork: what stands at its position is rolled back with all that rests
-        on that, and the winner lands, in the same batch. `note` (space, key) is deleted with it. An unknown block, or
-        one that is not good any more, confirms nothing.
+        on that, and the winner lands, in the same batch. In it too goes the note (space, key) of each confirmed block
+        that holds its hash. An unknown block, or one that is not good any more, confirms nothing.
         """
         applied: list[Effects] = []
+        undone: list[StoredBlock] = []
         with self._store.transaction() as transaction:
             if not transaction.has_block(identity):
-                landed = self._replace(transaction, winner) if winner is not None else None
+                landed = self._replace(transaction, winner, undone) if winner is not None else None
                 if landed is None:
-                    return []
+                    return Decision()
                 applied += [landed, *self._release(transaction, identity, self.context())]
-            confirmed = transaction.confirm_with_ancestors(identity)
-            if note is not None:
-                transaction.delete_note(*note)
+            found = [transaction.block(item) for item in transaction.confirm_with_ancestors(identity)]
+            confirmed = tuple(stored for stored in found if stored is not None)
+            for stored in confirmed:
+                space, key = note_of(stored.block)
+                if transaction.note(space, key) == stored.block_hash:
+                    transaction.delete_note(space, key)
             transaction.commit()
         self._announce(applied)
         self.changed.fire()
-        return confirmed
+        return Decision(confirmed, tuple(undone))
 
-    def _replace(self, transaction: Transaction, winner: Block) -> Effects | None:
+    def _replace(self, transaction: Transaction, winner: Block, undone: list[StoredBlock]) -> Effects | None:
         standing = transaction.block_after(winner.account, winner.previous)
         if standing is not None:
-            undone = transaction.rollback_with_descendants(standing.block_hash)
+            undone += transaction.rollback_with_descendants(standing.block_hash)
             log.warning("a fork of %s won: %d blocks are rolled back", winner.account.hex(), len(undone))
         verdict = judge_checked(transaction, winner, Context(self._genesis, now=None))
         if isinstance(verdict, Refusal):

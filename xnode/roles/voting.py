@@ -202,8 +202,10 @@ class Voting:
             self._offer(block, identity)
 
     def _offer(self, block: Block, identity: Hash) -> None:
-        position = Position(block.account, block.previous)
+        position = _position(block)
         with self._store.snapshot() as view:
+            if view.is_confirmed(identity):
+                return
             needs = [need for need in _rests_on(block) if not view.is_confirmed(need)]
         for need in needs:
             if len(self._waiting) < WAITING_MAX or need in self._waiting:
@@ -283,13 +285,15 @@ class Voting:
         self._news.set()
 
     def _confirm(self, decided: Confirmed) -> None:
-        clears = decided.own_final == decided.block_hash
-        note = (FINAL_SPACE, _note_key(decided.position)) if clears else None
-        winner = self._staged.get(decided.block_hash)
-        confirmed = self._replica.confirm(decided.block_hash, winner, note)
+        decision = self._replica.confirm(decided.block_hash, self._staged.get(decided.block_hash), _note_of)
         self._forget((decided.block_hash, *decided.losers))
-        for identity in confirmed:
-            for waiting in self._waiting.pop(identity, ()):
+        for stored in decision.undone:
+            self._waiting.pop(stored.block_hash, None)
+            self._forget(self._elections.on_undone(_position(stored.block)))
+        for stored in decision.confirmed:
+            self._forget(self._elections.on_confirmed(_position(stored.block), stored.block_hash))
+        for stored in decision.confirmed:
+            for waiting in self._waiting.pop(stored.block_hash, ()):
                 self._offer_known(waiting)
 
     def _forget(self, candidates: Iterable[Hash]) -> None:
@@ -339,6 +343,14 @@ def _within(wires: tuple[bytes, ...], bytes_max: int) -> tuple[bytes, ...]:
             break
         kept += 1
     return wires[:kept]
+
+
+def _position(block: Block) -> Position:
+    return Position(block.account, block.previous)
+
+
+def _note_of(block: Block) -> tuple[str, bytes]:
+    return FINAL_SPACE, _note_key(_position(block))
 
 
 def _note_key(position: Position) -> bytes:
