@@ -204,7 +204,8 @@ class Voting:
     def _offer(self, block: Block, identity: Hash) -> None:
         position = _position(block)
         with self._store.snapshot() as view:
-            if view.is_confirmed(identity):
+            is_here = view.has_block(identity) or identity in self._staged
+            if not is_here or view.is_confirmed(identity):  # what was offered just before it may have changed that
                 return
             needs = [need for need in _rests_on(block) if not view.is_confirmed(need)]
         for need in needs:
