@@ -11,9 +11,11 @@ from tests.support.ledger import address_of
 from tests.support.node_port import Running, running_api
 from tests.support.shapes import mismatch
 from xnode.api.app import CALLS, create_app
+from xnode.api.blocks import GOOD, RULES
 from xnode.api.settings import ApiSettings
 from xnode.core.blocks import block_to_json
 from xnode.core.lease import LeaseState
+from xnode.core.ledger import Outcome
 from xnode.core.values import Hash
 
 READS = [call for call in CALLS if call.method == "GET" and "events" not in call.path]
@@ -210,10 +212,15 @@ def test_submitting_blocks(running: Running) -> None:
         transaction.commit()
     assert running.http.get(f"/blocks/{first['hash']}").json()["status"] == "confirmed"
     fork = running.http.post("/blocks", json=block_to_json(rival))
-    assert (fork.status_code, fork.json()["code"]) == (409, "fork")
+    assert (fork.status_code, fork.json()["code"]) == (400, "fork")
     assert "the network votes" in fork.json()["error"]
     broken = running.http.post("/blocks", json={"type": "send"})
     assert (broken.status_code, broken.json()["code"]) == (400, "bad_block")
+
+
+def test_every_refusal_has_its_sentence() -> None:
+    """All but bad_format: what is no block at all is bad_block, in the parser's own words."""
+    assert set(Outcome) == {*RULES, *GOOD, Outcome.BAD_FORMAT}
 
 
 def test_who_votes_and_on_what(running: Running) -> None:

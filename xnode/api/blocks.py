@@ -7,10 +7,14 @@ from xnode.api.parse import LIMIT, path_hash
 from xnode.api.render import BLOCK, block_json
 from xnode.api.schema import HEX32, OBJECT, listing, record, word
 from xnode.core.blocks import block_from_json, block_hash
-from xnode.core.faults import CallerFault, NotFound, Unavailable, WrongState
+from xnode.core.faults import CallerFault, NotFound, Unavailable
 from xnode.core.ledger import GAPS, Outcome
 
 RULES: Final = {
+    Outcome.FORK: (
+        "another block of this account stands at its place, and unless that one is confirmed the network votes on which "
+        "one stays (GET /conflicts); build on the account's frontier"
+    ),
     Outcome.GAP_PREVIOUS: "the block before it is not here yet; send that one first, or ask again soon",
     Outcome.GAP_SOURCE: "the block that it refers to is not here yet; send that one first, or ask again soon",
     Outcome.BAD_WORK: "its work is too little for its root; search for more",
@@ -34,10 +38,6 @@ RULES: Final = {
     Outcome.FAUCET_WAIT: "the account has claimed within the interval; wait",
     Outcome.OVERFLOW: "an amount leaves 64 bits",
 }
-FORK: Final = (
-    "another block of this account stands at its place: unless that one is confirmed the network votes on which one "
-    "stays (GET /conflicts); build on the account's frontier"
-)
 GOOD: Final = (Outcome.PROGRESS, Outcome.OLD)
 
 
@@ -63,8 +63,6 @@ async def submit_block(api: Api, asked: Asked) -> dict[str, object]:
     outcome = await api.bridge.call(api.port.submit_block, block)
     if outcome in GAPS:
         raise Unavailable(str(outcome), f"the block waits: {RULES[outcome]}", retryable=True)
-    if outcome is Outcome.FORK:
-        raise WrongState(str(outcome), f"the block is a fork: {FORK}")
     if outcome not in GOOD:
         raise CallerFault(str(outcome), f"the block is refused: {RULES[outcome]}")
     return {"hash": block_hash(api.port.genesis.network_key, block).hex(), "outcome": str(outcome)}
@@ -79,7 +77,7 @@ CALLS: Final = (
         "Submit a signed block, in the JSON form that GET gives as `block`",
         submit_block,
         record(hash=HEX32, outcome=word(*GOOD)),
-        (400, 409, 503),
+        (400, 503),
         body=OBJECT,
         price=5,
     ),
