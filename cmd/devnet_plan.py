@@ -17,10 +17,10 @@ from xnode.core.genesis import (
     DEFAULT_TIMING,
     Allocation,
     Genesis,
-    Keyset,
     check_genesis,
 )
 from xnode.core.keys import SigningKey
+from xnode.core.keyset import Keyset
 from xnode.core.values import Address, Asset, PublicKey
 from xnode_cmd.genesis import majority
 from xnode_cmd.peer_ids import peer_id_of

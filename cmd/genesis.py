@@ -15,11 +15,11 @@ from xnode.core.genesis import (
     DEFAULT_TIMING,
     Allocation,
     Genesis,
-    Keyset,
     check_genesis,
     parse_genesis,
     render_genesis,
 )
+from xnode.core.keyset import Keyset
 from xnode.core.values import Asset, address_from_hex, public_key_from_hex
 from xnode_cmd.init import read_text
 from xnode_cmd.node_access import NodeAccess, with_data_dir

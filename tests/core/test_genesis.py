@@ -16,12 +16,12 @@ from xnode.core.genesis import (
     Allocation,
     Faucet,
     Genesis,
-    Keyset,
     Timing,
     parse_genesis,
     render_genesis,
 )
 from xnode.core.hashing import Tag, derive_network_key, tagged_hash
+from xnode.core.keyset import Keyset
 from xnode.core.price import Rates
 from xnode.core.values import U64_MAX, Asset, PublicKey
 

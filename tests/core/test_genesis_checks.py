@@ -12,10 +12,10 @@ from xnode.core.genesis import (
     KEYS_MAX,
     Allocation,
     Faucet,
-    Keyset,
     Timing,
     check_genesis,
 )
+from xnode.core.keyset import Keyset
 from xnode.core.price import Rates
 from xnode.core.values import U64_MAX, Asset, PublicKey
 

@@ -24,8 +24,9 @@ from xnode.core.blocks import (
     Send,
     block_hash,
 )
-from xnode.core.genesis import DEFAULT_RATES, DEFAULT_TIMING, Allocation, Faucet, Genesis, Keyset, check_genesis
+from xnode.core.genesis import DEFAULT_RATES, DEFAULT_TIMING, Allocation, Faucet, Genesis, check_genesis
 from xnode.core.keys import SigningKey
+from xnode.core.keyset import Keyset
 from xnode.core.lease import LeaseRecord, Resources
 from xnode.core.ledger import (
     AccountRecord,

@@ -6,12 +6,19 @@ from hypothesis import strategies as st
 
 from xnode.core.attestations import ATTESTATIONS_MAX, Attestation
 from xnode.core.blocks import BODIES, Block, BlockType
+from xnode.core.keyset import KEYSET_KEYS_MAX, Keyset, KeySignature
 from xnode.core.values import U64_MAX, Asset
 
 u64s = st.one_of(st.integers(0, 300), st.integers(0, U64_MAX), st.sampled_from([2**16, 2**32, 2**63, U64_MAX]))
 bytes32 = st.binary(min_size=32, max_size=32)
 bytes64 = st.binary(min_size=64, max_size=64)
 attestations = st.lists(st.builds(Attestation, bytes32, u64s, bytes64), max_size=ATTESTATIONS_MAX).map(tuple)
+
+distinct_keys = st.lists(bytes32, min_size=1, max_size=KEYSET_KEYS_MAX, unique=True).map(sorted)
+keysets = distinct_keys.flatmap(lambda keys: st.builds(Keyset, st.just(tuple(keys)), st.integers(1, len(keys))))
+key_signatures = distinct_keys.flatmap(
+    lambda keys: st.tuples(*(st.builds(KeySignature, st.just(key), bytes64) for key in keys))
+)
 
 NUMBERS: Final = frozenset({"amount", "vcpus", "memory_mb", "disk_gb", "duration", "multiplier_milli"})
 

@@ -12,8 +12,8 @@ from xnode.core.ledger import GAPS, Outcome
 
 RULES: Final = {
     Outcome.FORK: (
-        "another block of this account stands at its place, and unless that one is confirmed the network votes on which "
-        "one stays (GET /conflicts); build on the account's frontier"
+        "another block of this account stands at its place; unless that one is confirmed the network votes on "
+        "which one stays (GET /conflicts); build on the account's frontier"
     ),
     Outcome.GAP_PREVIOUS: "the block before it is not here yet; send that one first, or ask again soon",
     Outcome.GAP_SOURCE: "the block that it refers to is not here yet; send that one first, or ask again soon",

@@ -11,6 +11,7 @@ from xnode.core.codec import Plain, encode
 from xnode.core.faults import Fault, OperatorFault
 from xnode.core.hashing import NetworkKey, Tag, derive_network_key, tagged_hash
 from xnode.core.keys import is_valid_point
+from xnode.core.keyset import Keyset
 from xnode.core.price import Rates
 from xnode.core.values import U64_MAX, Address, Asset, Hash, PublicKey, address_from_hex, public_key_from_hex
 
@@ -45,13 +46,6 @@ class Timing(NamedTuple):
     force_settle_gap: int
     attestation_skew: int
     live_window: int
-
-
-class Keyset(NamedTuple):
-    """Keys of which `threshold` must sign."""
-
-    keys: tuple[PublicKey, ...]
-    threshold: int
 
 
 DEFAULT_RATES: Final = Rates(vcpu=20, memory_gb=10, disk_gb=1)
