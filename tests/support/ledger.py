@@ -24,6 +24,7 @@ from xnode.core.blocks import (
     Send,
     block_hash,
 )
+from xnode.core.charter import Charter, genesis_charters
 from xnode.core.genesis import DEFAULT_RATES, DEFAULT_TIMING, Allocation, Faucet, Genesis, check_genesis
 from xnode.core.keys import SigningKey
 from xnode.core.keyset import Keyset
@@ -209,6 +210,7 @@ class MemoryLedger(LedgerView):
         self.blocks: dict[Hash, Block] = {}  # in order of arrival
         self.pendings: dict[tuple[Address, Hash], Pending] = {}
         self.leases: dict[Hash, LeaseRecord] = {}
+        self.charters = genesis_charters(genesis)
         self.issued: dict[tuple[Asset, Bucket], int] = {}
         for item in genesis.allocations:
             self._add(item.asset, Bucket.GENESIS, item.amount)
@@ -224,6 +226,9 @@ class MemoryLedger(LedgerView):
 
     def lease(self, lease_hash: Hash) -> LeaseRecord | None:
         return self.leases.get(lease_hash)
+
+    def charter_at(self, time: int) -> Charter:
+        return self.charters.at(time)
 
     def chain(self, name: str) -> Chain:
         """Somebody's chain on this network."""

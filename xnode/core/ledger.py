@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from xnode.core.blocks import Block
+from xnode.core.charter import Charter
 from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord
 from xnode.core.values import ZERO_HASH, Address, Asset, Hash
@@ -148,6 +149,10 @@ class LedgerView(ABC):
     @abstractmethod
     def lease(self, lease_hash: Hash) -> LeaseRecord | None:
         """The lease that this block opened, or None."""
+
+    @abstractmethod
+    def charter_at(self, time: int) -> Charter:
+        """The rates and timekeepers that hold at `time` (ns), as far as the state chain is known here."""
 
 
 class Context(NamedTuple):

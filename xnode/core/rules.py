@@ -116,13 +116,12 @@ class Case(NamedTuple):
         return lease._replace(state=state)
 
     def attested(self, attestations: tuple[Attestation, ...], lease_hash: Hash) -> int:
-        """The attested time in ns; refuses bad_attestations."""
-        genesis = self.context.genesis
-        time = canonical_time(
-            attestations, lease_hash, genesis.timekeepers, self.context.now, genesis.timing.attestation_skew
-        )
+        """The attested time in ns, by the timekeepers of the block's own time; refuses bad_attestations."""
+        timekeepers = self.view.charter_at(self.block.timestamp).timekeepers
+        skew = self.context.genesis.timing.attestation_skew
+        time = canonical_time(attestations, lease_hash, timekeepers, self.context.now, skew)
         if time is None:
-            _refuse(Outcome.BAD_ATTESTATIONS, f"{genesis.timekeepers.threshold} valid attestations are needed")
+            _refuse(Outcome.BAD_ATTESTATIONS, f"{timekeepers.threshold} valid attestations are needed")
         return time
 
 
@@ -179,8 +178,9 @@ def _lease(case: Case) -> Change:
 
 
 def _lease_cost(case: Case, body: Lease) -> int:
+    rates = case.view.charter_at(case.block.timestamp).rates
     try:
-        amount = price.cost(body.resources, body.duration, case.context.genesis.rates, body.multiplier_milli)
+        amount = price.cost(body.resources, body.duration, rates, body.multiplier_milli)
     except CallerFault as fault:
         _refuse(Outcome(fault.code), str(fault))
     _require(amount <= U64_MAX, Outcome.OVERFLOW, "the cost would not fit u64")

@@ -2,8 +2,10 @@
 
 from abc import abstractmethod
 
+from xnode.core.charter import Charter, Charters
 from xnode.core.lease import LeaseRecord
 from xnode.core.ledger import AccountRecord, Bucket, LedgerView, Pending
+from xnode.core.state_chain import StateTip, StateView
 from xnode.core.values import ZERO_HASH, Address, Asset, Hash
 from xnode.store.leveldb import corrupt
 from xnode.store.records import Counts, ProviderRecord, Standing, StoredBlock, Tally, Totals
@@ -14,10 +16,14 @@ from xnode.store.schema import (
     PENDING,
     PLACE,
     PROVIDER,
+    STATE_BLOCK,
+    STATE_TIP_KEY,
+    STATE_VALUE,
     TALLY_KEY,
     UNDO,
     WEIGHT,
     note_key,
+    number,
     place,
     unpack_account,
     unpack_amount,
@@ -29,11 +35,14 @@ from xnode.store.schema import (
     unpack_tally,
     unplace,
 )
+from xnode.store.state import StoredState, unpack_state, unpack_tip
 from xnode.store.undo import Undo, unpack_undo
 
 
-class PointReads(LedgerView):
+class PointReads(LedgerView, StateView):
     """Answers from `_get`; every read may raise OperatorFault(store_corrupt, store_unreadable)."""
+
+    _charters: Charters
 
     @abstractmethod
     def _get(self, key: bytes) -> bytes | None:
@@ -93,6 +102,36 @@ class PointReads(LedgerView):
         """The lease that this block opened, or None."""
         value = self._get(LEASE + lease_hash)
         return None if value is None else unpack_lease(lease_hash, value)
+
+    def charters(self) -> Charters:
+        """What held when, as far as the state chain is here."""
+        return self._charters
+
+    def charter_at(self, time: int) -> Charter:
+        """The rates and timekeepers that hold at `time` (ns)."""
+        return self._charters.at(time)
+
+    def state_tip(self) -> StateTip:
+        """The last state block."""
+        value = self._get(STATE_TIP_KEY)
+        if value is None:
+            raise corrupt("its state chain is missing")
+        return unpack_tip(value)
+
+    def state_block(self, block_number: int) -> StoredState | None:
+        """The state block of this number; 0 is the genesis'."""
+        value = self._get(STATE_BLOCK + number(block_number))
+        return None if value is None else unpack_state(value)
+
+    def state_hash_at(self, number: int) -> Hash | None:
+        """Its hash."""
+        stored = self.state_block(number)
+        return None if stored is None else stored.block_hash
+
+    def state_value(self, key: str) -> str | None:
+        """The value at a key of the state map, as canonical JSON text."""
+        value = self._get(STATE_VALUE + key.encode())
+        return None if value is None else value.decode()
 
     def undo(self, account: Address, height: int) -> Undo | None:
         """What takes the block at this height back; None where it is confirmed or there is none."""

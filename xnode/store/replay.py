@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from xnode.core.charter import Charter, Charters
 from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord, LeaseState
 from xnode.core.ledger import AccountRecord, Effects, LedgerView, Pending
@@ -34,8 +35,9 @@ from xnode.store.undo import Undo, make_undo, pack_undo
 class Replay(LedgerView):
     """The ledger in memory after the blocks so far; which blocks those are, and which are final, says the snapshot."""
 
-    def __init__(self, genesis: Genesis, snapshot: Snapshot) -> None:
+    def __init__(self, genesis: Genesis, snapshot: Snapshot, charters: Charters) -> None:
         self.genesis = genesis
+        self._charters = charters
         self._snapshot = snapshot
         self.accounts = {item.address: item for item in opening_accounts(genesis)}
         self.pendings: dict[bytes, Pending] = {}
@@ -55,6 +57,9 @@ class Replay(LedgerView):
 
     def lease(self, lease_hash: Hash) -> LeaseRecord | None:
         return self.leases.get(lease_hash)
+
+    def charter_at(self, time: int) -> Charter:
+        return self._charters.at(time)
 
     def apply(self, effects: Effects, sequence: int) -> str | None:
         """Lands one block in memory; returns what is wrong with its confirmation."""

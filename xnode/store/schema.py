@@ -15,7 +15,7 @@ from xnode.core.values import Address, Asset, Hash
 from xnode.store.leveldb import corrupt
 from xnode.store.records import ProviderRecord, Representative, Standing, StoredBlock, Tally
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 META: Final = b"m"
 ACCOUNT: Final = b"a"
@@ -30,12 +30,17 @@ UNDO: Final = b"u"
 WEIGHT: Final = b"w"
 HEAVIEST: Final = b"v"
 NOTE: Final = b"n"
+STATE_BLOCK: Final = b"g"
+STATE_VALUE: Final = b"k"
+ERA: Final = b"e"
+STATE: Final = (STATE_BLOCK, STATE_VALUE, ERA)
 DERIVED: Final = (ACCOUNT, PENDING, LEASE, LEASE_INDEX, PROVIDER, UNDO, WEIGHT, HEAVIEST)
-PREFIXES: Final = (META, CHAIN, PLACE, ARRIVAL, *DERIVED, NOTE)
+PREFIXES: Final = (META, CHAIN, PLACE, ARRIVAL, *DERIVED, NOTE, *STATE)
 
 SCHEMA_KEY: Final = META + b"schema"
 GENESIS_KEY: Final = META + b"genesis"
 TALLY_KEY: Final = META + b"tally"
+STATE_TIP_KEY: Final = META + b"state"
 
 NUMBER_BYTES: Final = 8
 AMOUNT_BYTES: Final = 16  # a total of many u64

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
+from xnode.core.charter import Charters
 from xnode.core.faults import NotFound
 from xnode.core.lease import LeaseRecord, LeaseState
 from xnode.core.ledger import AccountRecord, Pending
@@ -21,6 +22,8 @@ from xnode.store.schema import (
     CHAIN,
     HEAVIEST,
     PENDING,
+    STATE_BLOCK,
+    STATE_VALUE,
     UNDO,
     heaviest_key,
     lease_facet,
@@ -34,6 +37,7 @@ from xnode.store.schema import (
     unpack_heaviest,
     unpack_pending,
 )
+from xnode.store.state import StoredState, unpack_state
 
 PAGE: Final = 100
 
@@ -41,8 +45,9 @@ PAGE: Final = 100
 class Snapshot(PointReads):
     """Made by `Store.snapshot`; close it, best by `with`: an open one keeps the store's files open."""
 
-    def __init__(self, frozen: Frozen) -> None:
+    def __init__(self, frozen: Frozen, charters: Charters) -> None:
         self._frozen = frozen
+        self._charters = charters
 
     def __enter__(self) -> "Snapshot":
         return self
@@ -136,6 +141,19 @@ class Snapshot(PointReads):
         if lease is None:
             raise corrupt(f"no lease {key[-32:].hex()}, where an index says one")
         return lease
+
+    def state_blocks(
+        self, after: int | None = None, limit: int = PAGE, newest_first: bool = False
+    ) -> list[StoredState]:
+        """State blocks by number: those after that number, or before it going down."""
+        start = None if after is None else STATE_BLOCK + number(after)
+        rows = self._frozen.scan(STATE_BLOCK, start, newest_first)
+        return [unpack_state(value) for _, value in islice(rows, limit)]
+
+    def state_values(self, after: str | None = None, limit: int = PAGE) -> list[tuple[str, str]]:
+        """The state map by key: each key with its value as canonical JSON text."""
+        rows = self._frozen.scan(STATE_VALUE, None if after is None else STATE_VALUE + after.encode())
+        return [(key[1:].decode(), value.decode()) for key, value in islice(rows, limit)]
 
     def notes(self, space: str, limit: int, after: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """Notes (key, value) of one space in key order; read them before the snapshot is closed."""

@@ -6,6 +6,7 @@ that is taken back are the same swaps, once forwards and once backwards.
 
 from collections.abc import Mapping
 
+from xnode.core.charter import Charters
 from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord, LeaseState
 from xnode.core.ledger import AccountRecord, Pending
@@ -45,8 +46,9 @@ Changes = Mapping[bytes, bytes | None]
 class Staging(PointReads):
     """The overlay under a transaction. None in `_changes` stands for a key that goes."""
 
-    def __init__(self, database: Database, genesis: Genesis) -> None:
+    def __init__(self, database: Database, genesis: Genesis, charters: Charters) -> None:
         self._database = database
+        self._charters = charters
         self._changes: dict[bytes, bytes | None] = {}
         self._accounts: dict[Address, AccountRecord] = {}  # staged or read: spares decoding them again
         self._weights: dict[Address, int] = {}  # those that changed; their rows are made at the end

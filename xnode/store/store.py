@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
+from xnode.core.charter import Charter, Charters, genesis_charters
 from xnode.core.codec import encode
 from xnode.core.faults import OperatorFault
 from xnode.core.genesis import Genesis
@@ -32,6 +33,7 @@ from xnode.store.schema import (
 )
 from xnode.store.snapshot import Snapshot
 from xnode.store.staging import Changes
+from xnode.store.state import load_charters, opening_state
 from xnode.store.transaction import Transaction
 
 WriteHook = Callable[[], None]
@@ -47,6 +49,7 @@ class Store:
         self._reads_back = reads_back
         self._transaction: Transaction | None = None
         self._failure: OperatorFault | None = None
+        self._charters = genesis_charters(genesis)
 
     @classmethod
     def open(cls, path: Path, genesis: Genesis, on_write: WriteHook | None = None, reads_back: bool = False) -> "Store":
@@ -62,6 +65,7 @@ class Store:
                 store._write(_opening(genesis))
             _check_identity(database, genesis)
             _check_counter(database)
+            store._charters = load_charters(database, genesis)
         except BaseException:
             database.release()
             raise
@@ -88,7 +92,11 @@ class Store:
 
     def snapshot(self) -> Snapshot:
         """All that is committed now; to be closed (`with`)."""
-        return Snapshot(self._open_database().freeze())
+        return Snapshot(self._open_database().freeze(), self._charters)
+
+    def charter_at(self, time: int) -> Charter:
+        """The rates and timekeepers that hold at `time` (ns), as far as the state chain is here. On any thread."""
+        return self._charters.at(time)
 
     def transaction(self) -> Transaction:
         """A new transaction; raises RuntimeError while another is open.
@@ -99,8 +107,12 @@ class Store:
             raise self._failure
         if self._transaction is not None and self._transaction.is_open:
             raise RuntimeError("a transaction is open; commit or discard it first")
-        self._transaction = Transaction(self._open_database(), self.genesis, self._write)
+        self._transaction = Transaction(self._open_database(), self.genesis, self._charters, self._land)
         return self._transaction
+
+    def _land(self, changes: Changes, charters: Charters) -> None:
+        self._write(changes)
+        self._charters = charters
 
     def _write(self, changes: Changes) -> None:
         database = self._open_database()
@@ -127,6 +139,7 @@ def _opening(genesis: Genesis) -> Changes:
         SCHEMA_KEY: encode((SCHEMA_VERSION,)),
         GENESIS_KEY: encode((genesis.genesis_hash,)),
         TALLY_KEY: pack_tally(opening_tally(genesis)),
+        **opening_state(genesis),
     }
 
 

@@ -7,8 +7,10 @@ the rules have checked them already, and neither trusts the other.
 
 from collections.abc import Callable
 
+from xnode.core.charter import Charters
 from xnode.core.genesis import Genesis
 from xnode.core.ledger import AccountRecord, Bucket, Effects, new_account, supply_balances
+from xnode.core.state_chain import StateEffects
 from xnode.core.values import U64_MAX, ZERO_HASH, Address, Asset, Hash
 from xnode.store.counter import sum_moves
 from xnode.store.finality import confirm, unconfirmed_ancestors
@@ -18,16 +20,19 @@ from xnode.store.records import StoredBlock
 from xnode.store.rollback import descendants, take_back
 from xnode.store.schema import NOTE_BYTES_MAX, note_key
 from xnode.store.staging import Changes, Staging
+from xnode.store.state import changed_rows
 from xnode.store.undo import make_undo
 
 
 class Transaction(Staging):
     """Made by `Store.transaction`, one at a time; ends with `commit`, `discard` or the end of its `with`."""
 
-    def __init__(self, database: Database, genesis: Genesis, write: Callable[[Changes], None]) -> None:
-        super().__init__(database, genesis)
+    def __init__(
+        self, database: Database, genesis: Genesis, charters: Charters, land: Callable[[Changes, Charters], None]
+    ) -> None:
+        super().__init__(database, genesis, charters)
         self._genesis = genesis
-        self._write = write
+        self._land = land
 
     def __enter__(self) -> "Transaction":
         return self
@@ -46,7 +51,7 @@ class Transaction(Staging):
             require(min(totals.values()) >= 0, "a bucket of the supply would fall below zero")
             require(supply_balances(totals), "the supply identity would break")
             if self._changes:
-                self._write(self.rows())
+                self._land(self.rows(), self._charters)
         finally:
             self.discard()
 
@@ -82,6 +87,16 @@ class Transaction(Staging):
         if effects.lease is not None:
             self.swap_lease(effects.lease.lease_hash, undo.lease, effects.lease)
         self.counter.add(effects.moves, before, after, stored.sequence)
+
+    def stage_state(self, effects: StateEffects) -> None:
+        """Adds a judged state block with all that it does; raises InvariantBroken and then stages nothing of it."""
+        self.check_open()
+        tip, block = self.state_tip(), effects.block
+        require((tip.number + 1, tip.block_hash) == (block.number, block.previous), "the state block does not follow")
+        require(block.timestamp >= tip.timestamp, "a state block is never dated before the one before it")
+        for key, value in changed_rows(effects, self._charters).items():
+            self.put(key, value)
+        self._charters = self._charters.extended(effects.era)
 
     def rollback(self, block_hash: Hash) -> StoredBlock:
         """Takes back the last block of a chain, as if it had never come; only its arrival number stays used.

@@ -20,6 +20,7 @@ from xnode.store.schema import (
     ARRIVAL,
     BUCKETS,
     CHAIN,
+    ERA,
     GENESIS_KEY,
     HEAVIEST,
     LEASE,
@@ -31,6 +32,10 @@ from xnode.store.schema import (
     PREFIXES,
     PROVIDER,
     SCHEMA_KEY,
+    STATE,
+    STATE_BLOCK,
+    STATE_TIP_KEY,
+    STATE_VALUE,
     TALLY_KEY,
     UNDO,
     WEIGHT,
@@ -42,6 +47,7 @@ from xnode.store.schema import (
     unplace,
 )
 from xnode.store.snapshot import Snapshot
+from xnode.store.state_replay import StateReplay
 from xnode.store.store import Store
 
 PROBLEMS_MAX: Final = 100  # more of them say nothing new
@@ -59,6 +65,9 @@ NAMES: Final = {
     WEIGHT: "weight",
     HEAVIEST: "index by weight",
     NOTE: "note",
+    STATE_BLOCK: "state block",
+    STATE_VALUE: "state value",
+    ERA: "era",
 }
 SUMMED: Final = tuple(
     (asset, bucket) for asset in Asset for bucket in (Bucket.BALANCES, Bucket.PENDING, Bucket.ESCROW, Bucket.STAKE)
@@ -80,7 +89,9 @@ def verify_store(store: Store, checks_signatures: bool = True) -> list[str]:
 def _problems(genesis: Genesis, snapshot: Snapshot, checks_signatures: bool) -> Iterator[str]:
     yield from _foreign_keys(snapshot)
     yield from _chain_problems(snapshot)
-    replay = Replay(genesis, snapshot)
+    state = StateReplay(genesis)
+    yield from _state_problems(state, snapshot)
+    replay = Replay(genesis, snapshot, state.charters())
     for key, at in snapshot.scan(ARRIVAL):
         problem = _replay_one(replay, snapshot, int.from_bytes(key[1:], "big"), at, checks_signatures)
         if problem is not None:
@@ -92,10 +103,18 @@ def _problems(genesis: Genesis, snapshot: Snapshot, checks_signatures: bool) -> 
 
 
 def _foreign_keys(snapshot: Snapshot) -> Iterator[str]:
-    known = {SCHEMA_KEY, GENESIS_KEY, TALLY_KEY}
+    known = {SCHEMA_KEY, GENESIS_KEY, TALLY_KEY, STATE_TIP_KEY}
     for key, _ in snapshot.scan(b""):
         if key[:1] not in PREFIXES or (key[:1] == META and key not in known):
             yield f"an unknown key {key.hex()}"
+
+
+def _state_problems(state: StateReplay, snapshot: Snapshot) -> Iterator[str]:
+    yield from state.problems(snapshot)
+    for prefix in STATE:
+        yield from _differences(snapshot, prefix, {key: row for key, row in state.rows.items() if key[:1] == prefix})
+    if snapshot.state_tip() != state.state_tip():
+        yield f"the last state block should be {state.state_tip().number} and is {snapshot.state_tip().number}"
 
 
 def _chain_problems(snapshot: Snapshot) -> Iterator[str]:
