@@ -26,7 +26,7 @@ NETWORKS = frozenset({"document", "fuzz", "interop"})
 def _group(nodeid: str) -> str:
     path = PurePosixPath(nodeid.split("::")[0])
     folders = path.parts[1:-1]
-    if folders == ("vm",):
+    if folders in (("vm",), ("vm", "conformance")):
         return "0 machines"
     return "1 networks" if folders and folders[0] in NETWORKS else f"2 {path}"
 

@@ -6,9 +6,17 @@ from collections.abc import Callable
 import trio
 
 from tests.support.ledger import key_of
-from xnode.core.faults import MachineFault, NotFound, WrongState
+from xnode.core.faults import MachineFault, NotAllowed, NotFound, WrongState
 from xnode.core.lease import EndProof
-from xnode.core.machine import ExecResult, Machine, MachineSpec, MachineStatus, machine_name
+from xnode.core.machine import (
+    ConsolePart,
+    ExecResult,
+    Machine,
+    MachineFigures,
+    MachineSpec,
+    MachineStatus,
+    machine_name,
+)
 from xnode.core.values import Hash, PublicKey
 from xnode.vm.driver import Driver
 
@@ -21,6 +29,7 @@ class Disk:
     def __init__(self) -> None:
         self.machines: dict[Hash, Machine] = {}
         self.destroyed: dict[Hash, EndProof] = {}
+        self.consoles: dict[Hash, bytes] = {}
         self.boots: Counter[Hash] = Counter()
         self.boots_to_fail = 0
         self.boot_seconds = BOOT_SECONDS
@@ -47,6 +56,7 @@ class FakeDriver(Driver):
     def __init__(self, disk: Disk, clock: Callable[[], int]) -> None:
         self.disk = disk
         self._clock = clock
+        self._booting: dict[Hash, trio.CancelScope] = {}
 
     async def create(self, spec: MachineSpec) -> Machine:
         await trio.lowlevel.checkpoint()
@@ -67,42 +77,93 @@ class FakeDriver(Driver):
                 reason="",
             )
             self.disk.machines[spec.lease_hash] = machine
+        elif machine.spec != spec:
+            raise WrongState("machine_differs", "this lease's machine was made to another specification")
         return machine
 
     async def start(self, lease_hash: Hash) -> Machine:
-        if self._known(lease_hash).status is MachineStatus.RUNNING:
+        await trio.lowlevel.checkpoint()
+        status = self._known(lease_hash).status
+        if status is MachineStatus.PAUSED:
+            return await self.resume(lease_hash)
+        if status is MachineStatus.RUNNING:
             return self._known(lease_hash)
+        return await self._boot(lease_hash)
+
+    async def _boot(self, lease_hash: Hash) -> Machine:
         self.disk.boots[lease_hash] += 1
+        self.disk.consoles[lease_hash] = b""
         self._set(lease_hash, MachineStatus.PROVISIONING)
-        await trio.sleep(self.disk.boot_seconds)
+        with trio.CancelScope() as self._booting[lease_hash]:
+            await trio.sleep(self.disk.boot_seconds)
+        if self._booting.pop(lease_hash).cancelled_caught:
+            raise WrongState("machine_stopped", "the machine was told to stop while it booted")
         if self.disk.boots_to_fail > 0:
             self.disk.boots_to_fail -= 1
             self._set(lease_hash, MachineStatus.FAILED, reason="no SSH login in time")
             raise MachineFault("boot_failed", "the machine did not answer on SSH in time")
+        self.disk.consoles[lease_hash] += b"up\n"
         return self._set(lease_hash, MachineStatus.RUNNING, ssh_port=22)
 
     async def stop(self, lease_hash: Hash) -> Machine:
+        self._interrupt(lease_hash)
         await trio.lowlevel.checkpoint()
+        if self._known(lease_hash).status is MachineStatus.STOPPED:
+            return self._known(lease_hash)
         return self._set(lease_hash, MachineStatus.STOPPED, reason="stopped")
+
+    async def pause(self, lease_hash: Hash) -> Machine:
+        await trio.lowlevel.checkpoint()
+        if self._up(lease_hash).status is MachineStatus.PAUSED:
+            return self._known(lease_hash)
+        return self._set(lease_hash, MachineStatus.PAUSED, reason="paused")
+
+    async def resume(self, lease_hash: Hash) -> Machine:
+        await trio.lowlevel.checkpoint()
+        if self._up(lease_hash).status is MachineStatus.RUNNING:
+            return self._known(lease_hash)
+        return self._set(lease_hash, MachineStatus.RUNNING, ssh_port=22)
+
+    async def reboot(self, lease_hash: Hash) -> Machine:
+        self._up(lease_hash)
+        return await self._boot(lease_hash)
+
+    async def reset(self, lease_hash: Hash) -> Machine:
+        return await self.reboot(lease_hash)
 
     async def destroy(self, lease_hash: Hash, proof: EndProof) -> None:
         await trio.lowlevel.checkpoint()
-        assert proof.lease_hash == lease_hash
+        if proof.lease_hash != lease_hash:
+            raise NotAllowed("wrong_proof", "the proof is of another lease's end, so this machine stays")
+        self._interrupt(lease_hash)
         if self.disk.machines.pop(lease_hash, None) is not None:
             self.disk.destroyed[lease_hash] = proof
 
     async def execute(self, lease_hash: Hash, command: str, timeout: float) -> ExecResult:
         await trio.lowlevel.checkpoint()
-        self._known(lease_hash)
+        self._running(lease_hash)
         return ExecResult(0, command.encode(), b"", 0, False)
 
     async def dial_ssh(self, lease_hash: Hash) -> trio.SocketStream:
         await trio.lowlevel.checkpoint()
-        if self._known(lease_hash).status is not MachineStatus.RUNNING:
-            raise WrongState("not_running", "the machine does not run")
+        self._running(lease_hash)
         ours, guest = trio.socket.socketpair()
         self.disk.guests.append(trio.SocketStream(guest))
         return trio.SocketStream(ours)
+
+    async def console(self, lease_hash: Hash, position: int, patience: float = 0) -> ConsolePart:
+        self._known(lease_hash)
+        written = self.disk.consoles.get(lease_hash, b"")
+        start = max(0, len(written) + position) if position < 0 else position if position <= len(written) else 0
+        if start == len(written):
+            await trio.sleep(patience)
+        written = self.disk.consoles.get(lease_hash, b"")
+        return ConsolePart(written[start:], len(written))
+
+    async def figures(self, lease_hash: Hash) -> MachineFigures:
+        await trio.lowlevel.checkpoint()
+        running = self._up(lease_hash).status is MachineStatus.RUNNING
+        return MachineFigures(self._clock(), 1, 1, 1, 0, 0, *((1, 0, 0) if running else (None, None, None)))
 
     async def adopt(self) -> tuple[Machine, ...]:
         await trio.sleep(self.disk.adopt_seconds)
@@ -117,8 +178,22 @@ class FakeDriver(Driver):
 
     def _known(self, lease_hash: Hash) -> Machine:
         if lease_hash not in self.disk.machines:
-            raise NotFound("vm_unknown", "there is no such machine")
+            raise NotFound("machine_not_found", "there is no such machine")
         return self.disk.machines[lease_hash]
+
+    def _up(self, lease_hash: Hash) -> Machine:
+        machine = self._known(lease_hash)
+        if machine.status not in (MachineStatus.RUNNING, MachineStatus.PAUSED):
+            raise WrongState("not_running", "the machine does not run: start it first")
+        return machine
+
+    def _running(self, lease_hash: Hash) -> None:
+        if self._up(lease_hash).status is not MachineStatus.RUNNING:
+            raise WrongState("not_running", "the machine does not run: resume it first")
+
+    def _interrupt(self, lease_hash: Hash) -> None:
+        if lease_hash in self._booting:
+            self._booting[lease_hash].cancel()
 
     def _set(self, lease_hash: Hash, status: MachineStatus, ssh_port: int = 0, reason: str = "") -> Machine:
         machine = self._known(lease_hash)._replace(

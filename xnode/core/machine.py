@@ -54,6 +54,28 @@ class ExecResult(NamedTuple):
     truncated: bool
 
 
+class ConsolePart(NamedTuple):
+    """A piece of what a guest wrote to its serial console: any bytes at all, at most 64 KiB of them."""
+
+    data: bytes
+    position: int  # of the byte after it, to ask for the next piece
+
+
+class MachineFigures(NamedTuple):
+    """What a machine uses. Counters run since it was last started; what only the guest can tell is None where it
+    does not answer, as in a paused machine."""
+
+    at: int  # ns since the epoch
+    cpu_ns: int  # of the host's processors
+    memory_bytes: int  # of the host's, the emulator's own included
+    disk_bytes: int  # of the host's
+    disk_read_bytes: int
+    disk_written_bytes: int
+    guest_memory_bytes: int | None  # in use, as the guest counts it
+    network_received_bytes: int | None
+    network_sent_bytes: int | None
+
+
 def machine_name(lease_hash: Hash) -> str:
     """The machine's name (section 12)."""
     return "xnode-" + lease_hash.hex()[:12]

@@ -2,10 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
+from xnode.core.machine import ConsolePart
 from xnode.vm.images import MARKER
-from xnode.vm.limits import CONSOLE_BYTES_MAX, CONSOLE_TAIL_BYTES, CONSOLE_TAIL_LINES
+from xnode.vm.limits import CONSOLE_BYTES_MAX, CONSOLE_PART_BYTES_MAX, CONSOLE_TAIL_BYTES, CONSOLE_TAIL_LINES
 from xnode.vm.qemu_command import CONSOLE, ERRORS
 
 _PANIC: Final = b"Kernel panic - not syncing"
@@ -34,6 +35,19 @@ def _printable(raw: bytes) -> str:
     return "".join(chr(byte) for byte in raw if 32 <= byte < 127 or byte == 10)
 
 
+def read_part(path: Path, position: int) -> ConsolePart:
+    """A piece from a position on, as `Driver.console` counts positions; empty where there is no more, or no console."""
+    try:
+        with _open(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            start = max(0, size + position) if position < 0 else position if position <= size else 0
+            file.seek(start)
+            data = file.read(CONSOLE_PART_BYTES_MAX)
+    except OSError:
+        return ConsolePart(b"", 0)
+    return ConsolePart(data, start + len(data))
+
+
 def trim(directory: Path) -> None:
     """Empties a console that has grown too long; QEMU goes on appending."""
     path = directory / CONSOLE
@@ -44,9 +58,13 @@ def trim(directory: Path) -> None:
 def _read(path: Path, count: int) -> bytes:
     """The last `count` bytes; nothing when it is not there or is not a plain file."""
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with _open(path) as file:
             size = os.fstat(file.fileno()).st_size
             file.seek(max(0, size - count))
             return file.read(count)
     except OSError:
         return b""
+
+
+def _open(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 import trio
 
 from xnode.core.lease import EndProof
-from xnode.core.machine import ExecResult, Machine, MachineSpec
+from xnode.core.machine import ConsolePart, ExecResult, Machine, MachineFigures, MachineSpec
 from xnode.core.values import Hash
 
 
@@ -33,6 +33,22 @@ class Driver(ABC):
         """Powers it off, gently then firmly, and keeps its disk; already stopped is success."""
 
     @abstractmethod
+    async def pause(self, lease_hash: Hash) -> Machine:
+        """Holds it still with all that is in its memory; already paused is success, not up WrongState(not_running)."""
+
+    @abstractmethod
+    async def resume(self, lease_hash: Hash) -> Machine:
+        """Lets a paused machine run on; already running is success, not up WrongState(not_running)."""
+
+    @abstractmethod
+    async def reboot(self, lease_hash: Hash) -> Machine:
+        """Powers it off like `stop` and boots it like `start`; WrongState(not_running) when it is not up."""
+
+    @abstractmethod
+    async def reset(self, lease_hash: Hash) -> Machine:
+        """Like `reboot`, but its guest is not asked, as by a power cut; for one that hangs."""
+
+    @abstractmethod
     async def destroy(self, lease_hash: Hash, proof: EndProof) -> None:
         """Ends it and removes its files; only with the proof that its lease is over; already gone is success."""
 
@@ -43,6 +59,18 @@ class Driver(ABC):
     @abstractmethod
     async def dial_ssh(self, lease_hash: Hash) -> trio.SocketStream:
         """Connects to its SSH port; raises WrongState(not_running) when it does not run."""
+
+    @abstractmethod
+    async def console(self, lease_hash: Hash, position: int, patience: float = 0) -> ConsolePart:
+        """What it has written to its serial console since `position`, waiting up to `patience` seconds for anything.
+
+        Below 0 the position counts from the end; one that lies behind the end, since the console was emptied by a
+        start or for its length, is taken for 0. To follow a console is to ask again with the position returned.
+        """
+
+    @abstractmethod
+    async def figures(self, lease_hash: Hash) -> MachineFigures:
+        """What it uses of processor, memory, disk and network; WrongState(not_running) when it is not up."""
 
     @abstractmethod
     async def adopt(self) -> tuple[Machine, ...]:

@@ -20,6 +20,10 @@ DISK_GB_MIN: Final = 1
 CONSOLE_BYTES_MAX: Final = 1 << 20  # above this the console file is emptied at the next look
 CONSOLE_TAIL_BYTES: Final = 4096
 CONSOLE_TAIL_LINES: Final = 12
+CONSOLE_PART_BYTES_MAX: Final = 64 << 10
+CONSOLE_PATIENCE_SECONDS_MAX: Final = 60.0
+CONSOLE_FOLLOW_SECONDS: Final = 0.2  # between looks for more
+FIGURES_SECONDS: Final = 5.0  # how long the guest has to tell its own
 RECORD_BYTES_MAX: Final = 64 << 10
 
 COMMAND_BYTES_MAX: Final = 64 << 10  # Linux takes at most 128 KiB in one argument

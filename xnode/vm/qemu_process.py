@@ -13,7 +13,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import trio
+
 from xnode.core.faults import MachineFault, OperatorFault
+from xnode.vm.limits import PROCESS_POLL_SECONDS
 from xnode.vm.qemu_command import ERRORS
 
 _PROC: Final = Path("/proc")
@@ -128,3 +131,11 @@ def kill(process: Process) -> None:
         raise MachineFault("kill_refused", message) from error
     finally:
         os.close(descriptor)
+
+
+async def gone(process: Process, patience: float) -> bool:
+    """Waits up to `patience` seconds for a process to end."""
+    with trio.move_on_after(patience):
+        while is_alive(process):  # noqa: ASYNC110 - another process can't set an event
+            await trio.sleep(PROCESS_POLL_SECONDS)
+    return not is_alive(process)

@@ -45,6 +45,19 @@ async def power_button(directory: Path) -> None:
         await monitor.execute("system_powerdown")
 
 
+async def pause(directory: Path) -> None:
+    """Stops its processors until `resume`."""
+    async with _monitor(directory) as monitor:
+        await monitor.execute("stop")
+
+
+async def disk_traffic(directory: Path) -> tuple[int, int]:
+    """Bytes read from and written to all its drives since QEMU started."""
+    async with _monitor(directory) as monitor:
+        drives = cast(list[dict[str, dict[str, int]]], await monitor.execute("query-blockstats"))
+    return sum(drive["stats"]["rd_bytes"] for drive in drives), sum(drive["stats"]["wr_bytes"] for drive in drives)
+
+
 async def resume(directory: Path) -> None:
     """Lets a paused machine run on (QEMU pauses one whose host disk was full)."""
     async with _monitor(directory) as monitor:

@@ -1,0 +1,241 @@
+"""The verbs of the port as the drivers of real machines share them.
+
+Theory of operation. `machine.json` says what a machine is; the host says whether it runs. Whoever changes a machine
+holds its lock; stopping and destroying interrupt a boot. A machine outlives the node: the next run finds it again. Its
+files go only against the proof that its lease is over. What differs from driver to driver is in the abstract methods
+at the end: they run under the machine's lock.
+"""
+
+import contextlib
+import logging
+from abc import abstractmethod
+from pathlib import Path
+
+import trio
+
+from xnode.core.faults import Fault, MachineFault, NotAllowed, Unavailable, WrongState
+from xnode.core.lease import EndProof
+from xnode.core.machine import ConsolePart, ExecResult, Machine, MachineFigures, MachineSpec, MachineStatus
+from xnode.core.values import Hash
+from xnode.vm import console, guest_figures, machine_files, shell, state
+from xnode.vm.guest_figures import GuestFigures
+from xnode.vm.host_figures import HostFigures
+from xnode.vm.limits import CONSOLE_FOLLOW_SECONDS, CONSOLE_PATIENCE_SECONDS_MAX, FIGURES_SECONDS
+from xnode.vm.machine_keeper import UP, Entry, MachineKeeper
+from xnode.vm.state import Record
+
+LOG = logging.getLogger(__name__)
+
+
+class LocalDriver(MachineKeeper):
+    """The verbs of the port, by what the real drivers differ in."""
+
+    async def create(self, spec: MachineSpec) -> Machine:
+        async with self._creating:
+            entry = self._entries.get(spec.lease_hash)
+            if entry is None:
+                self._check_new(spec)
+                entry = Entry(await self._make(spec))
+                self._entries[spec.lease_hash] = entry
+            elif entry.record.spec != spec:
+                raise WrongState("machine_differs", "this lease's machine was made to another specification")
+            return self._machine(entry)
+
+    def _check_new(self, spec: MachineSpec) -> None:
+        if len(self._entries) >= self._max_machines:
+            message = f"this node keeps at most {self._max_machines} machines at once"
+            raise Unavailable("machines_full", message, retryable=True)
+        directory = machine_files.directory_of(self._root, spec.lease_hash)
+        if directory.exists():
+            raise MachineFault("machine_record_damaged", f"{directory} is there, but was not readable at the start")
+
+    async def start(self, lease_hash: Hash) -> Machine:
+        async with self._changing(lease_hash) as entry:
+            return await self._boot(entry)
+
+    async def _boot(self, entry: Entry) -> Machine:
+        with trio.CancelScope() as entry.boot:
+            try:
+                await self._bring_up(entry)
+            except MachineFault as fault:
+                await self._give_up(entry, str(fault))
+                raise
+        interrupted, entry.boot = entry.boot.cancelled_caught, None
+        if interrupted:
+            raise WrongState("machine_stopped", "the machine was told to stop while it booted")
+        return self._machine(entry)
+
+    async def _give_up(self, entry: Entry, reason: str) -> None:
+        with trio.CancelScope(shield=True):
+            await self._power_off(entry.lease_hash, gently=False)
+            await self._move(entry, MachineStatus.FAILED, reason)
+
+    async def stop(self, lease_hash: Hash) -> Machine:
+        self._interrupt_boot(lease_hash)
+        async with self._changing(lease_hash) as entry:
+            if await self._end(entry, gently=True) or entry.record.status in UP:
+                await self._move(entry, MachineStatus.STOPPED, "stopped by this node")
+            return self._machine(entry)
+
+    async def _end(self, entry: Entry, *, gently: bool) -> bool:
+        await self._close_shell(entry)
+        if gently and entry.record.status is MachineStatus.PAUSED:
+            with contextlib.suppress(MachineFault):  # it is ended in another way
+                await self._unpause(entry)  # or it could not hear that it is to shut down
+        return await self._power_off(entry.lease_hash, gently)
+
+    async def reboot(self, lease_hash: Hash) -> Machine:
+        return await self._restart(lease_hash, gently=True)
+
+    async def reset(self, lease_hash: Hash) -> Machine:
+        return await self._restart(lease_hash, gently=False)
+
+    async def _restart(self, lease_hash: Hash, *, gently: bool) -> Machine:
+        async with self._changing_up(lease_hash) as entry:
+            await self._end(entry, gently=gently)
+            await self._move(entry, MachineStatus.PROVISIONING, "restarted by this node")
+            return await self._boot(entry)
+
+    async def pause(self, lease_hash: Hash) -> Machine:
+        async with self._changing_up(lease_hash) as entry:
+            if entry.record.status is MachineStatus.RUNNING:
+                await self._pause(entry)
+                await self._move(entry, MachineStatus.PAUSED, "paused by this node")
+            return self._machine(entry)
+
+    async def resume(self, lease_hash: Hash) -> Machine:
+        async with self._changing_up(lease_hash) as entry:
+            if entry.record.status is MachineStatus.PAUSED:
+                await self._unpause(entry)
+                await self._move(entry, MachineStatus.RUNNING)
+            return self._machine(entry)
+
+    async def destroy(self, lease_hash: Hash, proof: EndProof) -> None:
+        if proof.lease_hash != lease_hash:
+            raise NotAllowed("wrong_proof", "the proof is of another lease's end, so this machine stays")
+        self._interrupt_boot(lease_hash)
+        async with self._creating, contextlib.AsyncExitStack() as stack:
+            entry = self._entries.get(lease_hash)
+            if entry is not None:
+                await stack.enter_async_context(entry.lock)
+                await self._close_shell(entry)
+            await self._power_off(lease_hash, gently=False)
+            await self._remove(lease_hash)
+            self._entries.pop(lease_hash, None)
+
+    async def execute(self, lease_hash: Hash, command: str, timeout: float) -> ExecResult:
+        shell.check_command(command, timeout)
+        entry = self._running(lease_hash)
+        async with entry.shell_lock:
+            if entry.shell is None or not entry.shell.is_open:
+                address = await self._address(entry, entry.record.ssh_port)
+                entry.shell = await self._thread.run(shell.connect, address)
+        return await self._thread.run(entry.shell.execute, command, timeout)
+
+    async def dial_ssh(self, lease_hash: Hash) -> trio.SocketStream:
+        entry = self._running(lease_hash)
+        sock = trio.socket.socket()
+        try:
+            await sock.connect(("127.0.0.1", entry.record.ssh_port))
+        except OSError as error:
+            sock.close()
+            raise shell.unreachable(error) from error
+        return trio.SocketStream(sock)
+
+    async def console(self, lease_hash: Hash, position: int, patience: float = 0) -> ConsolePart:
+        path = self._console_file(self._entry(lease_hash))
+        deadline = trio.current_time() + min(patience, CONSOLE_PATIENCE_SECONDS_MAX)
+        while True:
+            part = await trio.to_thread.run_sync(console.read_part, path, position)
+            if part.data or trio.current_time() >= deadline:
+                return part
+            position = part.position
+            await trio.sleep(min(CONSOLE_FOLLOW_SECONDS, deadline - trio.current_time()))
+
+    async def figures(self, lease_hash: Hash) -> MachineFigures:
+        entry = self._up(lease_hash)
+        host = await self._host_figures(entry)
+        guest = await self._guest_figures(entry)
+        return MachineFigures(self._clock(), *host, *guest)
+
+    async def _guest_figures(self, entry: Entry) -> GuestFigures:
+        """What the guest says of itself; nothing when it does not answer in time."""
+        with contextlib.suppress(Fault), trio.move_on_after(FIGURES_SECONDS):
+            result = await self.execute(entry.lease_hash, guest_figures.COMMAND, FIGURES_SECONDS)
+            return guest_figures.parse(result.stdout)
+        return guest_figures.NOTHING
+
+    async def adopt(self) -> tuple[Machine, ...]:
+        await trio.to_thread.run_sync(machine_files.sweep, self._root)
+        damaged = []
+        for directory in machine_files.machine_directories(self._root):
+            try:
+                record = await trio.to_thread.run_sync(state.load, directory)
+            except MachineFault as fault:
+                LOG.error("%s", fault)
+                damaged.append(str(fault))
+                continue
+            if record.spec.lease_hash not in self._entries:
+                self._entries[record.spec.lease_hash] = entry = Entry(record)
+                await self._adopt(entry)
+        self.damaged = tuple(damaged)
+        return self.machines()
+
+    async def refresh(self) -> tuple[Machine, ...]:
+        async with trio.open_nursery() as nursery:
+            for entry in self._entries.values():
+                nursery.start_soon(self._look, entry)
+        return self.machines()
+
+    async def _look(self, entry: Entry) -> None:
+        """Leaves a machine alone that somebody is changing."""
+        with contextlib.suppress(trio.WouldBlock):
+            entry.lock.acquire_nowait()
+            try:
+                await self._look_at(entry)
+            finally:
+                entry.lock.release()
+
+    async def _note_end(self, entry: Entry, reason: str) -> None:
+        """A machine that does not run any more: one that ran has stopped, one that was booting has failed."""
+        await self._close_shell(entry)
+        if entry.record.status in UP:
+            await self._move(entry, MachineStatus.STOPPED, reason)
+        elif entry.record.status is MachineStatus.PROVISIONING and entry.record.pid:
+            await self._move(entry, MachineStatus.FAILED, reason)
+
+    @abstractmethod
+    async def _make(self, spec: MachineSpec) -> Record:
+        """Makes a machine's files, or nothing."""
+
+    @abstractmethod
+    async def _bring_up(self, entry: Entry) -> None:
+        """From whatever it is in to RUNNING and logged in to; raises MachineFault."""
+
+    @abstractmethod
+    async def _power_off(self, lease_hash: Hash, gently: bool) -> bool:
+        """Ends the machine, known to us or not; False when it did not run. Raises MachineFault."""
+
+    @abstractmethod
+    async def _pause(self, entry: Entry) -> None: ...
+
+    @abstractmethod
+    async def _unpause(self, entry: Entry) -> None: ...
+
+    @abstractmethod
+    async def _remove(self, lease_hash: Hash) -> None:
+        """Removes all files of a machine that does not run."""
+
+    @abstractmethod
+    async def _adopt(self, entry: Entry) -> None:
+        """Sets right the state of a machine left by an earlier run."""
+
+    @abstractmethod
+    async def _look_at(self, entry: Entry) -> None:
+        """Sets right the state of a machine that nobody is changing."""
+
+    @abstractmethod
+    def _console_file(self, entry: Entry) -> Path: ...
+
+    @abstractmethod
+    async def _host_figures(self, entry: Entry) -> HostFigures: ...
