@@ -73,7 +73,8 @@ class LocalDriver(MachineKeeper):
     async def stop(self, lease_hash: Hash) -> Machine:
         self._interrupt_boot(lease_hash)
         async with self._changing(lease_hash) as entry:
-            if await self._end(entry, gently=True) or entry.record.status in UP:
+            up = entry.record.status in UP  # one that never came up has nobody who would hear the power button
+            if await self._end(entry, gently=up) or up:
                 await self._move(entry, MachineStatus.STOPPED, "stopped by this node")
             return self._machine(entry)
 
