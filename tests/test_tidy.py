@@ -178,17 +178,18 @@ def test_each_library_is_known_to_one_room() -> None:
     fail_on(offenders, "each of these libraries is known to one room only")
 
 
-def test_only_the_ledger_makes_proofs_of_an_end() -> None:
+@pytest.mark.parametrize(
+    ("proof", "home"), [("EndProof", "xnode/core/lease.py"), ("OrphanProof", "xnode/core/orphan.py")]
+)
+def test_only_the_ledger_makes_proofs_of_an_end(proof: str, home: str) -> None:
     makers = [
         f"{source.path}:{node.lineno}"
         for source in product_sources()
         for node in ast.walk(source.tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "EndProof"
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == proof
     ]
-    fail_on(
-        [m for m in makers if not m.startswith("xnode/core/lease.py:")], "only xnode/core/lease.py makes an EndProof"
-    )
-    assert makers, "xnode/core/lease.py no longer makes an EndProof: this test has lost its object"
+    fail_on([m for m in makers if not m.startswith(f"{home}:")], f"only {home} makes an {proof}")
+    assert makers, f"{home} no longer makes an {proof}: this test has lost its object"
 
 
 def is_broad(node: ast.AST) -> bool:

@@ -36,7 +36,7 @@ from xnode.net.network import NetSettings, Network, open_network
 from xnode.net.rpc import Rpc
 from xnode.net.tunnel import TunnelLimits
 from xnode.pow.solver import open_solver
-from xnode.roles.offering import Terms
+from xnode.roles.admission import Terms
 from xnode.roles.quorum import Quorum
 from xnode.roles.running import Hosting, Outside, Roles, Settings
 from xnode.roles.topics import Topics

@@ -8,7 +8,8 @@ import pytest
 from tests.support.ledger import NOW, address_of, public_key_of
 from xnode.core.lease import LeaseRecord, LeaseState, Resources
 from xnode.core.machine import Machine, MachineSpec, MachineStatus, machine_name
-from xnode.core.provision import ACCEPT_WITHIN, BOOTS_MAX, Action, Situation, next_action
+from xnode.core.provision import ACCEPT_WITHIN, Action, Situation, next_action
+from xnode.core.strikes import BOOTS_MAX, NONE, RESTARTS_MAX, Strikes
 from xnode.core.values import NS, ZERO_HASH, Hash
 
 LEASE = LeaseRecord(
@@ -36,6 +37,7 @@ LAST = EXPIRY + GRACE * NS
 STATUSES: tuple[MachineStatus | None, ...] = (None, *MachineStatus)
 UP = (MachineStatus.RUNNING, MachineStatus.PAUSED)
 DOWN = (MachineStatus.STOPPED, MachineStatus.FAILED)
+STRIKES = (NONE, Strikes(1), Strikes(BOOTS_MAX), Strikes(broken=BOOTS_MAX), Strikes(restarts=RESTARTS_MAX))
 
 
 def machine(status: MachineStatus | None) -> Machine | None:
@@ -47,7 +49,7 @@ def machine(status: MachineStatus | None) -> Machine | None:
 
 def action(state: LeaseState | None, status: MachineStatus | None, now: int = NOW, **changes: Any) -> Action:
     lease = LEASE._replace(state=state) if state else None
-    usual = Situation(lease, machine(status), now, GRACE, True, True, boots=0, is_withdrawn=False)
+    usual = Situation(lease, machine(status), now, GRACE, True, True, NONE, is_withdrawn=False, is_orphaned=False)
     return next_action(usual._replace(**changes))
 
 
@@ -63,12 +65,12 @@ def test_a_created_lease_without_room_is_declined() -> None:
 
 def test_a_machine_that_answers_is_accepted() -> None:
     assert action(LeaseState.CREATED, MachineStatus.RUNNING) is Action.ACCEPT
-    assert action(LeaseState.CREATED, MachineStatus.RUNNING, has_room=False, boots=1) is Action.ACCEPT
+    assert action(LeaseState.CREATED, MachineStatus.RUNNING, has_room=False, strikes=Strikes(failed=1)) is Action.ACCEPT
 
 
 @pytest.mark.parametrize("status", [None, *DOWN])
 def test_a_failed_boot_is_not_repeated_before_acceptance(status: MachineStatus | None) -> None:
-    assert action(LeaseState.CREATED, status, boots=1) is Action.NOTHING
+    assert action(LeaseState.CREATED, status, strikes=Strikes(failed=1)) is Action.NOTHING
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -92,8 +94,8 @@ def test_a_running_lease_is_left_alone(status: MachineStatus) -> None:
 
 @pytest.mark.parametrize("status", DOWN)
 def test_a_machine_that_fell_is_booted_again_a_few_times(status: MachineStatus) -> None:
-    assert action(LeaseState.ACCEPTED, status, boots=BOOTS_MAX - 1) is Action.BOOT
-    assert action(LeaseState.ACCEPTED, status, boots=BOOTS_MAX) is Action.NOTHING
+    assert action(LeaseState.ACCEPTED, status, strikes=Strikes(failed=BOOTS_MAX - 1)) is Action.BOOT
+    assert action(LeaseState.ACCEPTED, status, strikes=Strikes(failed=BOOTS_MAX)) is Action.NOTHING
 
 
 @pytest.mark.parametrize("status", MachineStatus)
@@ -106,9 +108,9 @@ def test_an_accepted_lease_is_settled_from_its_expiry_and_expires_after_the_grac
 
 @pytest.mark.parametrize("status", DOWN)
 def test_a_lease_whose_machine_could_not_be_booted_again_is_not_settled(status: MachineStatus) -> None:
-    assert action(LeaseState.ACCEPTED, status, EXPIRY, boots=BOOTS_MAX - 1) is Action.SETTLE
-    assert action(LeaseState.ACCEPTED, status, EXPIRY, boots=BOOTS_MAX) is Action.NOTHING
-    assert action(LeaseState.ACCEPTED, status, LAST, boots=BOOTS_MAX) is Action.EXPIRE
+    assert action(LeaseState.ACCEPTED, status, EXPIRY, strikes=Strikes(failed=BOOTS_MAX - 1)) is Action.SETTLE
+    assert action(LeaseState.ACCEPTED, status, EXPIRY, strikes=Strikes(failed=BOOTS_MAX)) is Action.NOTHING
+    assert action(LeaseState.ACCEPTED, status, LAST, strikes=Strikes(failed=BOOTS_MAX)) is Action.EXPIRE
 
 
 @pytest.mark.parametrize("now", [NOW, EXPIRY, LAST])
@@ -120,7 +122,26 @@ def test_a_lease_whose_machine_is_lost_is_not_settled(now: int) -> None:
 def test_the_machine_of_an_ended_lease_is_destroyed(state: LeaseState) -> None:
     assert action(state, None) is Action.NOTHING
     for status in MachineStatus:
-        assert action(state, status, is_confirmed=False, has_room=False, boots=9) is Action.DESTROY
+        assert action(state, status, is_confirmed=False, has_room=False, strikes=Strikes(9, 9, 9)) is Action.DESTROY
+
+
+def test_a_lease_whose_consumer_broke_its_guest_is_settled() -> None:
+    for status in DOWN:
+        assert action(LeaseState.ACCEPTED, status, strikes=Strikes(broken=BOOTS_MAX)) is Action.NOTHING
+        assert action(LeaseState.ACCEPTED, status, EXPIRY, strikes=Strikes(broken=BOOTS_MAX)) is Action.SETTLE
+
+
+def test_a_machine_that_falls_again_and_again_stays_down_and_is_settled() -> None:
+    for status in DOWN:
+        assert action(LeaseState.ACCEPTED, status, strikes=Strikes(restarts=RESTARTS_MAX - 1)) is Action.BOOT
+        assert action(LeaseState.ACCEPTED, status, strikes=Strikes(restarts=RESTARTS_MAX)) is Action.NOTHING
+        assert action(LeaseState.ACCEPTED, status, EXPIRY, strikes=Strikes(restarts=RESTARTS_MAX)) is Action.SETTLE
+
+
+@pytest.mark.parametrize("status", MachineStatus)
+def test_a_machine_without_a_lease_is_removed_after_the_grace(status: MachineStatus) -> None:
+    assert action(None, status, is_orphaned=True) is Action.REMOVE
+    assert action(None, None, is_orphaned=True) is Action.NOTHING
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -133,10 +154,10 @@ def every_situation() -> list[tuple[Situation, Action]]:
     states = [LEASE._replace(state=state) for state in LeaseState]
     times = (NOW, NOW + ACCEPT_WITHIN + 1, EXPIRY, LAST, LAST * 2)
     flags = (True, False)
-    product = itertools.product((None, *states), STATUSES, times, flags, flags, (0, 1, BOOTS_MAX), flags)
+    product = itertools.product((None, *states), STATUSES, times, flags, flags, STRIKES, flags, flags)
     situations = [
-        Situation(lease, machine(status), now, GRACE, confirmed, room, boots, withdrawn)
-        for lease, status, now, confirmed, room, boots, withdrawn in product
+        Situation(lease, machine(status), now, GRACE, confirmed, room, strikes, withdrawn, orphaned)
+        for lease, status, now, confirmed, room, strikes, withdrawn, orphaned in product
     ]
     return [(situation, next_action(situation)) for situation in situations]
 
@@ -151,6 +172,9 @@ def test_a_machine_is_destroyed_only_after_its_lease_has_ended() -> None:
             assert lease is not None
             assert lease.state is LeaseState.ACCEPTED
             assert situation.now >= LAST
+        if chosen is Action.REMOVE:
+            assert lease is None
+            assert situation.is_orphaned
 
 
 def test_nothing_is_signed_that_the_ledger_would_refuse() -> None:

@@ -128,7 +128,7 @@ async def test_a_lease_without_an_offer_is_declined_where_there_is_no_room(
     provider = village.nodes["bob"].roles.provider
     assert provider is not None
     await until(lambda: provider.progress(lease_hash)[0] == "failed", 10, "the decline")
-    assert "no room" in provider.progress(lease_hash)[1]
+    assert "vcpus 4 asked, 0 free" in provider.progress(lease_hash)[1]
     await anna.roles.consumer.cancel(lease_hash)
     assert xusd(anna, "anna") == RICH
     await village.agreed()

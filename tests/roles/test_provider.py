@@ -8,8 +8,8 @@ from tests.support.role_node import FORM, RICH, ROOMY, RoleNode, Village, until
 from xnode.core.faults import Fault
 from xnode.core.genesis import DEFAULT_TIMING
 from xnode.core.lease import LeaseState
-from xnode.core.machine import Machine, MachineSpec, MachineStatus
-from xnode.core.market import LeaseForm
+from xnode.core.machine import HostRoom, Machine, MachineSpec, MachineStatus
+from xnode.core.market import NOTHING, LeaseForm
 from xnode.core.values import Hash, PublicKey
 
 pytestmark = pytest.mark.slow
@@ -121,19 +121,120 @@ async def test_a_lease_past_its_grace_ends_by_attested_time_only(village: Villag
     assert disk.destroyed[lease_hash].reason == "expired"
 
 
-async def test_a_machine_without_a_lease_is_stopped_and_kept(village: Village, autojump_clock: object) -> None:
-    disk = village.disk("bob")
+def leave_orphan(village: Village) -> Hash:
+    """A running machine on bob's host whose lease nobody knows."""
     orphan = Hash(b"o" * 32)
     spec = MachineSpec(orphan, *SMALL, PublicKey(key_of("access").public_key), "")
     key = PublicKey(key_of("orphan").public_key)
-    disk.machines[orphan] = Machine(
+    village.disk("bob").machines[orphan] = Machine(
         spec, "xnode-orphan", MachineStatus.RUNNING, key, 22, "fake", "default", "tcg", 0, 0, ""
     )
-    bob = await village.start("bob", capacity=ROOMY)
-    await trio.sleep(60)
+    return orphan
+
+
+async def test_a_machine_without_a_lease_is_stopped_and_kept(village: Village, autojump_clock: object) -> None:
+    orphan, disk = leave_orphan(village), village.disk("bob")
+    bob = await village.start("bob", capacity=ROOMY, orphan_grace=10)
+    await trio.sleep(60)  # longer than the grace, but alone, it can't be in step with anybody
     assert disk.status(orphan) is MachineStatus.STOPPED
     assert disk.destroyed == {}
     assert bob.steps(orphan) == ["orphan_stopped"]
+
+
+async def test_a_machine_without_a_lease_is_removed_after_the_grace(village: Village, autojump_clock: object) -> None:
+    orphan, disk = leave_orphan(village), village.disk("bob")
+    await village.start("bob", capacity=ROOMY, orphan_grace=200)
+    await village.start_market("alice")
+    await trio.sleep(90)
+    bob = await village.again("bob")  # what was watched before counts, but for what a node that dies forgets
+    started = trio.current_time()
+    await trio.sleep(100)
+    assert orphan in disk.machines
+    await until(lambda: orphan in disk.destroyed, 95, "the orphan's end")
+    assert trio.current_time() - started < 200
+    assert bob.steps(orphan) == ["orphan_removed"]
+    await until(lambda: len(bob.roles.provider._orphans) == 0, 5, "the end of the watch")  # type: ignore[union-attr]
+    await village.agreed()
+
+
+async def test_a_machine_that_falls_three_times_stays_down_and_its_lease_is_settled(
+    village: Village, autojump_clock: object
+) -> None:
+    """The guest is its consumer's: who switches it off again and again has had what was leased."""
+    await village.start_market("alice", bob=ROOMY)
+    lease_hash = await village.nodes["alice"].roles.consumer.request(FORM._replace(duration=240))
+    disk = village.disk("bob")
+    for _ in range(3):
+        disk.power_cut()
+        await until(lambda: disk.status(lease_hash) is MachineStatus.RUNNING, 20, "the machine")
+    disk.power_cut()
+    await village.again("bob")
+    await trio.sleep(30)
+    assert disk.status(lease_hash) is MachineStatus.STOPPED
+    assert village.nodes["bob"].steps(lease_hash) == ["given_up"]
+    await until(lambda: lease_hash in disk.destroyed, 300, "the machine's end")
+    await village.agreed()
+    assert disk.destroyed[lease_hash].reason == "settled"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("code", "end"), [("qemu_exited", "expired"), ("guest_panicked", "settled")])
+async def test_who_spoilt_the_boots_decides_who_pays_also_after_a_restart(
+    village: Village, autojump_clock: object, code: str, end: str
+) -> None:
+    village.genesis = village.genesis._replace(timing=DEFAULT_TIMING._replace(settle_grace=30))
+    await village.start_market("alice", bob=ROOMY)
+    lease_hash = await village.nodes["alice"].roles.consumer.request(FORM._replace(duration=120))
+    disk = village.disk("bob")
+    disk.boots_to_fail, disk.fault_code = 3, code
+    disk.power_cut()
+    await until(lambda: disk.boots[lease_hash] == 4, 60, "three boots")
+    await trio.sleep(10)
+    await village.again("bob")
+    await until(lambda: lease_hash in disk.destroyed, 300, "the machine's end")
+    assert disk.boots[lease_hash] == 4
+    await village.agreed()
+    assert disk.destroyed[lease_hash].reason == end  # type: ignore[union-attr]
+
+
+async def test_a_provider_that_drains_offers_nothing_and_keeps_its_leases(
+    village: Village, autojump_clock: object
+) -> None:
+    await village.start_market("alice", bob=ROOMY)
+    alice = village.nodes["alice"].roles
+    lease_hash = await alice.consumer.request(FORM)
+    drain = village.nodes["bob"].roles.drain
+    assert drain is not None
+    drain.switch(is_on=True)
+    with pytest.raises(Fault, match="takes no new leases"):
+        await alice.consumer.request(FORM)
+    bob = (await village.again("bob")).roles
+    with pytest.raises(Fault, match="takes no new leases"):
+        await alice.consumer.request(FORM)
+    (ad,) = (ad for ad in alice.board.ads() if ad.provider == bob.author.address)
+    assert (ad.closed, ad.available) == ("draining", NOTHING)
+    await settled(village, lease_hash)
+    assert bob.drain is not None
+    bob.drain.switch(is_on=False)
+    assert await alice.consumer.request(FORM) != lease_hash
+
+
+async def test_a_host_that_is_full_refuses_new_leases_and_keeps_the_old(
+    village: Village, autojump_clock: object
+) -> None:
+    await village.start_market("alice", bob=ROOMY)
+    alice, disk = village.nodes["alice"].roles, village.disk("bob")
+    lease_hash = await alice.consumer.request(FORM._replace(duration=DAY))
+    disk.room = HostRoom(machines=9, memory_mb=100_000, disk_gb=0, overhead_mb=150)
+    await trio.sleep(5)
+    with pytest.raises(Fault, match="host is full beyond its reserve: 100 GiB of disk asked, 0 left"):
+        await alice.consumer.request(FORM)
+    await trio.sleep(61)
+    (ad,) = (ad for ad in alice.board.ads() if ad.provider == address_of("bob"))
+    assert ad.closed == "host_full"
+    assert disk.status(lease_hash) is MachineStatus.RUNNING
+    disk.room = disk.room._replace(disk_gb=100)
+    await trio.sleep(5)
+    await alice.consumer.request(FORM)
 
 
 async def test_what_is_promised_survives_a_restart(village: Village, autojump_clock: object) -> None:
@@ -169,4 +270,5 @@ async def test_nothing_is_kept_of_declined_leases(village: Village, autojump_clo
     await trio.sleep(5)
     provider = village.nodes["bob"].roles.provider
     assert provider is not None
-    assert provider._boots == provider._faults == provider._not_before == provider._capacity._admitted == {}
+    assert provider._refused == provider._faults == provider._not_before == provider._capacity._admitted == {}
+    assert provider._strikes._strikes == {}

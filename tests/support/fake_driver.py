@@ -7,16 +7,17 @@ import trio
 
 from tests.support.ledger import key_of
 from xnode.core.faults import MachineFault, NotAllowed, NotFound, WrongState
-from xnode.core.lease import EndProof
 from xnode.core.machine import (
     ConsolePart,
     ExecResult,
+    HostRoom,
     Machine,
     MachineFigures,
     MachineSpec,
     MachineStatus,
     machine_name,
 )
+from xnode.core.orphan import Proof
 from xnode.core.values import Hash, PublicKey
 from xnode.vm.driver import Driver
 
@@ -28,12 +29,14 @@ class Disk:
 
     def __init__(self) -> None:
         self.machines: dict[Hash, Machine] = {}
-        self.destroyed: dict[Hash, EndProof] = {}
+        self.destroyed: dict[Hash, Proof] = {}
         self.consoles: dict[Hash, bytes] = {}
         self.boots: Counter[Hash] = Counter()
         self.boots_to_fail = 0
         self.boot_seconds = BOOT_SECONDS
         self.adopt_seconds = 0.0
+        self.fault_code = "boot_failed"
+        self.room: HostRoom | None = None
         self.guests: list[trio.SocketStream] = []  # the machines' ends of connections to their SSH ports
 
     def status(self, lease_hash: Hash) -> MachineStatus | None:
@@ -101,7 +104,7 @@ class FakeDriver(Driver):
         if self.disk.boots_to_fail > 0:
             self.disk.boots_to_fail -= 1
             self._set(lease_hash, MachineStatus.FAILED, reason="no SSH login in time")
-            raise MachineFault("boot_failed", "the machine did not answer on SSH in time")
+            raise MachineFault(self.disk.fault_code, "the machine did not answer on SSH in time")
         self.disk.consoles[lease_hash] += b"up\n"
         return self._set(lease_hash, MachineStatus.RUNNING, ssh_port=22)
 
@@ -131,7 +134,7 @@ class FakeDriver(Driver):
     async def reset(self, lease_hash: Hash) -> Machine:
         return await self.reboot(lease_hash)
 
-    async def destroy(self, lease_hash: Hash, proof: EndProof) -> None:
+    async def destroy(self, lease_hash: Hash, proof: Proof) -> None:
         await trio.lowlevel.checkpoint()
         if proof.lease_hash != lease_hash:
             raise NotAllowed("wrong_proof", "the proof is of another lease's end, so this machine stays")
@@ -171,6 +174,7 @@ class FakeDriver(Driver):
 
     async def refresh(self) -> tuple[Machine, ...]:
         await trio.lowlevel.checkpoint()
+        self.room = self.disk.room
         return self.machines()
 
     def machines(self) -> tuple[Machine, ...]:

@@ -17,13 +17,14 @@ from xnode.core.genesis import Allocation, Genesis
 from xnode.core.lease import LeaseRecord, LeaseState, Resources
 from xnode.core.ledger import AccountRecord, supply_balances
 from xnode.core.market import LeaseForm
+from xnode.core.orphan import OrphanProof
 from xnode.core.values import NS, Address, Asset, Hash
 from xnode.net.handshake import Handshake, Hello
 from xnode.net.network import Network
 from xnode.net.rpc import Rpc
 from xnode.net.streams import PeerId
 from xnode.net.tunnel import TunnelLimits
-from xnode.roles.offering import Terms
+from xnode.roles.admission import Terms
 from xnode.roles.running import Hosting, Outside, Roles, Settings
 from xnode.roles.topics import Topics
 from xnode.store.store import Store
@@ -66,6 +67,7 @@ class Setup(NamedTuple):
     peers: tuple[str, ...] | None = None
     clock_ahead: float = 0.0
     slow_start: float = 0.0
+    orphan_grace: int = 3600
 
 
 class RoleNode:
@@ -221,7 +223,8 @@ class Village:
         hosting = None
         if setup.capacity is not None:
             terms = Terms(setup.multiplier_milli, "tcg", ("debian-12",))
-            hosting = Hosting(FakeDriver(self.disk(setup.name), clock), setup.capacity, terms)
+            driver = FakeDriver(self.disk(setup.name), clock)
+            hosting = Hosting(driver, setup.capacity, terms, setup.orphan_grace)
         settings = Settings(setup.timekeeper, hosting, TunnelLimits())
         return Roles(key_of(setup.name), self.genesis, store, topics, outside, settings)
 
@@ -230,6 +233,9 @@ def check_destroyed(node: RoleNode, disk: Disk) -> None:
     """Every machine that was destroyed had its proof, and this ledger agrees with it."""
     for lease_hash, proof in disk.destroyed.items():
         lease = node.lease(lease_hash)
+        if isinstance(proof, OrphanProof):
+            assert lease is None
+            continue
         assert lease is not None
         if proof.reason == "expired":
             assert (lease.state, lease.accept_hash) == (LeaseState.ACCEPTED, proof.evidence)

@@ -44,6 +44,15 @@ class Machine(NamedTuple):
     reason: str  # why it failed or stopped; "" otherwise
 
 
+class HostRoom(NamedTuple):
+    """What a host has left for new machines, its reserves and the growth of those that are there taken off."""
+
+    machines: int
+    memory_mb: int  # MiB
+    disk_gb: int  # GiB
+    overhead_mb: int  # MiB that a machine takes beyond its memory
+
+
 class ExecResult(NamedTuple):
     """The outcome of one command in a machine; the streams are cut at 1 MiB each, then `truncated` is true."""
 

@@ -37,6 +37,7 @@ class Ad(NamedTuple):
     certificate_hash: Hash
     accelerator: str
     images: tuple[str, ...]
+    closed: str  # "" where it takes leases, else why it takes none: draining or host_full
     timestamp: int
 
 
@@ -147,11 +148,16 @@ class Reservations:
         self._held[key] = reservation
         return True
 
+    def find(self, consumer: Address, resources: Resources, now: int) -> Reservation | None:
+        """A consumer's reservation of these resources, which stays."""
+        self._expire(now)
+        return next((item for item in self._held.values() if _is_for(item, consumer, resources)), None)
+
     def redeem(self, consumer: Address, resources: Resources, now: int) -> Reservation | None:
         """Turns a consumer's reservation into a lease: frees it here, because the lease counts from now on."""
         self._expire(now)
         for key, held in self._held.items():
-            if held.consumer == consumer and held.resources == resources:
+            if _is_for(held, consumer, resources):
                 return self._held.pop(key)
         return None
 
@@ -163,6 +169,10 @@ class Reservations:
     def _expire(self, now: int) -> None:
         for key in [key for key, item in self._held.items() if item.until <= now]:
             del self._held[key]
+
+
+def _is_for(item: Reservation, consumer: Address, resources: Resources) -> bool:
+    return item.consumer == consumer and item.resources == resources
 
 
 def cheapest(offers: Sequence[Offer]) -> tuple[Offer, ...]:

@@ -17,12 +17,13 @@ gets no answer it waits until the provider has to have given up (CANCEL_AFTER).
     created      up, but withdrawn or too old: STOP; its consumer is about to cancel, and then it is destroyed
     created      failed, stopped     BOOT unless a boot has failed before: the consumer is told and goes elsewhere
     accepted     running, in time    nothing
-    accepted     stopped, failed     BOOT while in time, until BOOTS_MAX have failed
+    accepted     stopped, failed     BOOT while in time, as often as strikes.py allows
     accepted     none                nothing: a lease whose machine is lost is not settled
-    accepted     any, expired        SETTLE, unless its boots failed: nobody shall pay for that; past the settle grace
-                                     EXPIRE, which destroys on attested time
+    accepted     any, expired        SETTLE, unless the host could not boot it: nobody shall pay for that; past the
+                                     settle grace EXPIRE, which destroys on attested time
     final        any                 DESTROY
-    unknown      any                 STOP it; report it; it is kept for the operator
+    unknown      any, in the grace   STOP it; report it
+    unknown      any, grace over     REMOVE it (orphan.py says when that is)
 """
 
 from enum import StrEnum
@@ -30,9 +31,9 @@ from typing import Final, NamedTuple
 
 from xnode.core.lease import LeaseRecord, LeaseState
 from xnode.core.machine import Machine, MachineStatus
+from xnode.core.strikes import Strikes
 from xnode.core.values import NS
 
-BOOTS_MAX: Final = 3  # failed ones of an accepted lease's machine
 ACCEPT_WITHIN: Final = 600 * NS  # a created lease older than this is neither booted nor accepted any more
 CANCEL_AFTER: Final = ACCEPT_WITHIN + 120 * NS  # from then on its consumer may cancel without asking: clocks differ
 DOWN: Final = frozenset({MachineStatus.STOPPED, MachineStatus.FAILED})
@@ -49,10 +50,11 @@ class Action(StrEnum):
     EXPIRE = "expire"
     DESTROY = "destroy"
     STOP = "stop"
+    REMOVE = "remove"
 
 
 class Situation(NamedTuple):
-    """All that the next step depends on; `now` in ns, `settle_grace` in s, `boots` failed ones so far."""
+    """All that the next step depends on; `now` in ns, `settle_grace` in s."""
 
     lease: LeaseRecord | None
     machine: Machine | None
@@ -60,14 +62,17 @@ class Situation(NamedTuple):
     settle_grace: int
     is_confirmed: bool
     has_room: bool
-    boots: int
+    strikes: Strikes
     is_withdrawn: bool
+    is_orphaned: bool  # its lease has been unknown for longer than the grace
 
 
 def next_action(situation: Situation) -> Action:
     """The one thing to do now."""
     lease, machine = situation.lease, situation.machine
     if lease is None:
+        if situation.is_orphaned and machine is not None:
+            return Action.REMOVE
         return Action.STOP if machine is not None and machine.status not in DOWN else Action.NOTHING
     if lease.is_final:
         return Action.DESTROY if machine is not None else Action.NOTHING
@@ -89,7 +94,7 @@ def _before_acceptance(lease: LeaseRecord, situation: Situation) -> Action:
         return Action.STOP if machine is not None and machine.status not in DOWN else Action.NOTHING
     if machine is not None and machine.status is MachineStatus.RUNNING:
         return Action.ACCEPT
-    if situation.boots > 0:
+    if situation.strikes.boots > 0:
         return Action.NOTHING
     if machine is None and not situation.has_room:
         return Action.DECLINE
@@ -103,7 +108,7 @@ def _while_accepted(lease: LeaseRecord, situation: Situation) -> Action:
     if situation.now >= lease.expiry + situation.settle_grace * NS:
         return Action.EXPIRE
     if situation.now >= lease.expiry:
-        return Action.SETTLE if situation.boots < BOOTS_MAX else Action.NOTHING
+        return Action.NOTHING if situation.strikes.is_unpaid else Action.SETTLE
     if machine.status in (MachineStatus.RUNNING, MachineStatus.PAUSED):
         return Action.NOTHING
-    return Action.BOOT if situation.boots < BOOTS_MAX else Action.NOTHING
+    return Action.BOOT if situation.strikes.may_restart else Action.NOTHING

@@ -33,11 +33,32 @@ class Capacity:
         with self._store.snapshot() as view:
             return list(view.leases(state=state, provider=self._address, limit=LEASES_MAX))
 
-    def available(self, now: int) -> Resources:
-        """What an offer may still promise."""
+    def available(self, now: int, promise: Reservation | None = None) -> Resources:
+        """What an offer may still promise; `promise` is a reservation that is not to be counted."""
+        return minus(self.capacity, [*self._leased().values(), *self._held(now, promise)])
+
+    def pending(self, now: int, made: Collection[Hash], promise: Reservation | None = None) -> list[Resources]:
+        """What is promised or leased and has no machine yet among those `made`."""
+        leased = [resources for lease_hash, resources in self._leased().items() if lease_hash not in made]
+        return [*leased, *self._held(now, promise)]
+
+    def _leased(self) -> dict[Hash, Resources]:
         accepted = {lease.lease_hash: lease.resources for lease in self.leases(LeaseState.ACCEPTED)}
-        admitted = {lease_hash: item.resources for lease_hash, item in self._admitted.items()}
-        return minus(self.capacity, [*(admitted | accepted).values(), *self._reservations.held(now)])
+        return {lease_hash: item.resources for lease_hash, item in self._admitted.items()} | accepted
+
+    def _held(self, now: int, promise: Reservation | None) -> list[Resources]:
+        held = list(self._reservations.held(now))
+        if promise is not None:
+            held.remove(promise.resources)
+        return held
+
+    def promise(self, lease: LeaseRecord, now: int) -> Reservation | None:
+        """The offer that a created lease answers, where it still stands."""
+        return self._reservations.find(lease.consumer, lease.resources, now)
+
+    def is_admitted(self, lease_hash: Hash) -> bool:
+        """Whether a created lease is counted in."""
+        return lease_hash in self._admitted
 
     def reserve(self, request: Request, now: int) -> bool:
         """Holds the capacity of an offer; False where it is not there."""

@@ -1,30 +1,22 @@
 """The provider's side of the market: ads, and an offer or a refusal to every request (protocol section 11)."""
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
 from xnode.core import price
 from xnode.core.faults import CallerFault
 from xnode.core.genesis import Genesis
-from xnode.core.lease import LeaseState, Resources
-from xnode.core.ledger import AccountRecord
+from xnode.core.lease import LeaseState
 from xnode.core.market import AD_EVERY, OFFER_VALID_FOR, Ad, Decline, Offer, Request
 from xnode.core.values import ZERO_HASH, Address
+from xnode.roles.admission import Admission, Terms
 from xnode.roles.capacity import Capacity
 from xnode.roles.market_board import MarketBoard
 from xnode.roles.pulse import Pulse
 
 ANSWERS_WAITING_MAX: Final = 100  # requests above it go unanswered, and are counted
-
-
-class Terms(NamedTuple):
-    """What this provider asks and has."""
-
-    multiplier_milli: int
-    accelerator: str
-    images: tuple[str, ...]
 
 
 class Offering:
@@ -37,8 +29,7 @@ class Offering:
         board: MarketBoard,
         capacity: Capacity,
         terms: Terms,
-        account: Callable[[], AccountRecord],
-        timekeepers_reachable: Callable[[], int],
+        admission: Admission,
         clock: Callable[[], int],
     ) -> None:
         self._address = address
@@ -46,8 +37,7 @@ class Offering:
         self._board = board
         self._capacity = capacity
         self._terms = terms
-        self._account = account
-        self._timekeepers_reachable = timekeepers_reachable
+        self._admission = admission
         self._clock = clock
         self._send, self._receive = trio.open_memory_channel[Request](ANSWERS_WAITING_MAX)
         self.advertise = Pulse()
@@ -71,12 +61,13 @@ class Offering:
         return Ad(
             provider=self._address,
             capacity=self._capacity.capacity,
-            available=self._capacity.available(now),
+            available=self._admission.available(now),
             active_leases=len(self._capacity.leases(LeaseState.ACCEPTED)),
             multiplier_milli=self._terms.multiplier_milli,
             certificate_hash=ZERO_HASH,
             accelerator=self._terms.accelerator,
             images=self._terms.images,
+            closed=self._admission.closed(now),
             timestamp=now,
         )
 
@@ -96,18 +87,12 @@ class Offering:
             self.unanswered += 1
 
     def _offer(self, request: Request) -> Offer:
-        now, timing = self._clock(), self._genesis.timing
-        if not timing.lease_duration_min <= request.duration <= timing.lease_duration_max:
-            raise CallerFault("bad_duration", f"{timing.lease_duration_min} to {timing.lease_duration_max} s")
-        if request.image and request.image not in self._terms.images:
-            raise CallerFault("no_image", f"this provider offers: {', '.join(self._terms.images)}")
+        now = self._clock()
+        if refused := self._admission.of_request(request, now):
+            raise refused
         cost = price.cost(request.resources, request.duration, self._genesis.rates, self._terms.multiplier_milli)
-        if self._account().xusd < price.stake(cost):
-            raise CallerFault("no_stake", "this provider has too little XUSD for its stake")
-        if self._timekeepers_reachable() < self._genesis.timekeepers.threshold:
-            raise CallerFault("no_timekeepers", "this provider reaches too few timekeepers")
         if not self._capacity.reserve(request, now):
-            raise CallerFault("no_capacity", _shortage(request.resources, self._capacity.available(now)))
+            raise CallerFault("no_capacity", "too many offers are open")
         return Offer(
             request.request_id,
             self._address,
@@ -120,14 +105,5 @@ class Offering:
 
     def _decline(self, request: Request, code: str, detail: str) -> Decline:
         now = self._clock()
-        available = self._capacity.available(now)
+        available = self._admission.available(now)
         return Decline(request.request_id, self._address, code, detail, request.resources, available, now)
-
-
-def _shortage(wanted: Resources, available: Resources) -> str:
-    short = [
-        f"{name} {want} asked, {have} free"
-        for name, want, have in zip(Resources._fields, wanted, available, strict=True)
-        if want > have
-    ]
-    return "; ".join(short) or "too many offers are open"

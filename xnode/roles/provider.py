@@ -13,18 +13,22 @@ import trio
 from xnode.core import price
 from xnode.core.attestations import Attestation, lower_median, valid_ones
 from xnode.core.blocks import LeaseAccept, LeaseSettle
-from xnode.core.faults import Fault, MachineFault, NotFound, Unavailable, WrongState
+from xnode.core.faults import CallerFault, Fault, MachineFault, NotFound, OperatorFault, Unavailable, WrongState
 from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord, LeaseState, prove_ended, prove_expired
 from xnode.core.machine import Machine, MachineSpec, MachineStatus
-from xnode.core.provision import Action, Situation, is_too_old, next_action
-from xnode.core.values import ZERO_HASH, Asset, Hash
+from xnode.core.provision import DOWN, Action, Situation, is_too_old, next_action
+from xnode.core.strikes import NONE, describe, on_boot, on_failed_boot, on_restart, on_running
+from xnode.core.values import NS, ZERO_HASH, Asset, Hash
+from xnode.roles.admission import Admission
 from xnode.roles.attesting import Attesting
 from xnode.roles.author import Author, Draft
 from xnode.roles.capacity import LEASES_MAX, Capacity
 from xnode.roles.confirmation import is_confirmed
 from xnode.roles.lease_log import LeaseLog
+from xnode.roles.orphan_book import OrphanBook
 from xnode.roles.pulse import Pulse
+from xnode.roles.strike_book import StrikeBook
 from xnode.store.store import Store
 from xnode.vm.driver import Driver
 
@@ -32,6 +36,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY: Final = 2.0  # seconds between looks when nothing fires
 RETRY_AFTER: Final = 3.0  # seconds before a failed step is tried again
+BOOT_FAULTS: Final = (MachineFault, OperatorFault, Unavailable, CallerFault)  # told to stop is none of them
 WITHDRAWN: Final = "withdrawn"  # note space: lease hash -> nothing
 
 
@@ -46,11 +51,14 @@ class Provider:
         attesting: Attesting,
         driver: Driver,
         capacity: Capacity,
+        admission: Admission,
+        strikes: StrikeBook,
+        orphans: OrphanBook,
         log: LeaseLog,
         changed: Pulse,
         clock: Callable[[], int],
         on_end: Callable[[Hash], None],
-        multiplier_milli: int,
+        is_synced: Callable[[], bool],
     ) -> None:
         self._store = store
         self._genesis = genesis
@@ -58,12 +66,15 @@ class Provider:
         self._attesting = attesting
         self._driver = driver
         self._capacity = capacity
+        self._admission = admission
+        self._strikes = strikes
+        self._orphans = orphans
         self._log = log
         self._changed = changed
         self._clock = clock
         self._on_end = on_end
-        self._multiplier_milli = multiplier_milli
-        self._boots: dict[Hash, int] = {}
+        self._is_synced = is_synced
+        self._refused: dict[Hash, CallerFault] = {}
         self._busy: set[Hash] = set()
         self._accepting: set[Hash] = set()
         self._not_before: dict[Hash, float] = {}
@@ -94,7 +105,7 @@ class Provider:
     def progress(self, lease_hash: Hash) -> tuple[str, str]:
         """How far a lease is here, for its consumer: (waiting, booting, running or failed; why)."""
         reason = self._faults.get(lease_hash, "")
-        if self._boots.get(lease_hash, 0) > 0:
+        if self._strikes.of(lease_hash).boots > 0:
             return "failed", reason
         machine = self._machine(lease_hash)
         if machine is None:
@@ -108,10 +119,13 @@ class Provider:
             log.warning("the machines can't be looked at: %s", fault)
         pairs = self._pairs()
         self._forget_all_but({lease_hash for lease_hash, _, _ in pairs} | self._busy)
+        self._orphans.keep_only({lease_hash for lease_hash, lease, _ in pairs if lease is None})
         for lease_hash, lease, machine in pairs:
             if lease_hash in self._busy or trio.current_time() < self._not_before.get(lease_hash, 0):
                 continue
-            action = next_action(self._situation(lease, machine))
+            situation = self._situation(lease, machine)
+            action = next_action(situation)
+            self._note_down(situation, action)
             if action is not Action.NOTHING:
                 self._busy.add(lease_hash)
                 nursery.start_soon(
@@ -121,7 +135,8 @@ class Provider:
     def _forget_all_but(self, current: set[Hash]) -> None:
         """A lease that ended without a machine, as a declined one does, is not met again."""
         self._capacity.keep_only(current)
-        for memory in (self._boots, self._not_before, self._faults):
+        self._strikes.keep_only(current)
+        for memory in (self._refused, self._not_before, self._faults):
             for lease_hash in memory.keys() - current:
                 del memory[lease_hash]
 
@@ -143,14 +158,21 @@ class Provider:
 
     def _situation(self, lease: LeaseRecord | None, machine: Machine | None) -> Situation:
         now = self._clock()
-        confirmed, room, boots, withdrawn = False, False, 0, False
-        if lease is not None:
-            with self._store.snapshot() as view:
-                confirmed = is_confirmed(view, lease.lease_hash)
-                withdrawn = view.note(WITHDRAWN, lease.lease_hash) is not None
-            boots = self._boots.get(lease.lease_hash, 0)
-            room = confirmed and boots == 0 and not withdrawn and self._has_room(lease, machine, now)
-        return Situation(lease, machine, now, self._genesis.timing.settle_grace, confirmed, room, boots, withdrawn)
+        grace = self._genesis.timing.settle_grace
+        if lease is None:
+            is_over = machine is not None and self._is_orphaned(machine, now)
+            return Situation(None, machine, now, grace, False, False, NONE, False, is_over)
+        with self._store.snapshot() as view:
+            confirmed = is_confirmed(view, lease.lease_hash)
+            withdrawn = view.note(WITHDRAWN, lease.lease_hash) is not None
+        strikes = self._strikes.of(lease.lease_hash)
+        if strikes != NONE and machine is not None and machine.status is MachineStatus.RUNNING:
+            strikes = self._strikes.update(lease.lease_hash, lambda item: on_running(item, machine.state_since, now))
+        room = confirmed and strikes.boots == 0 and not withdrawn and self._has_room(lease, machine, now)
+        return Situation(lease, machine, now, grace, confirmed, room, strikes, withdrawn, False)
+
+    def _is_orphaned(self, machine: Machine, now: int) -> bool:
+        return self._orphans.look(machine.spec.lease_hash, now, is_synced=self._is_synced())
 
     def _has_room(self, lease: LeaseRecord, machine: Machine | None, now: int) -> bool:
         if lease.state is not LeaseState.CREATED or is_too_old(lease, now):
@@ -158,13 +180,25 @@ class Provider:
         if machine is not None:
             self._capacity.count_in(lease, machine.spec.image)
             return True
-        affordable = self._author.account().xusd >= lease.stake and lease.multiplier_milli >= self._multiplier_milli
-        return affordable and self._capacity.admit(lease, now)
+        refused = self._admission.of_lease(lease, now)
+        if refused is not None:
+            self._refused[lease.lease_hash] = refused
+        return refused is None and self._capacity.admit(lease, now)
+
+    def _note_down(self, situation: Situation, action: Action) -> None:
+        """An accepted lease whose machine is down and stays down says so, once."""
+        lease, machine = situation.lease, situation.machine
+        if lease is None or lease.state is not LeaseState.ACCEPTED or action is not Action.NOTHING:
+            return
+        if machine is None:
+            self._log.record(lease.lease_hash, "machine_lost", "there is no such machine on this host any more")
+        elif machine.status in DOWN:
+            self._log.record(lease.lease_hash, "given_up", describe(situation.strikes))
 
     async def _step(self, action: Action, lease_hash: Hash, lease: LeaseRecord | None) -> None:
         try:
             if lease is None:
-                await self._stop_orphan(lease_hash)
+                await (self._remove_orphan if action is Action.REMOVE else self._stop_orphan)(lease_hash)
             else:
                 await self._steps[action](self, lease)
             self._faults.pop(lease_hash, None)
@@ -178,14 +212,17 @@ class Provider:
 
     async def _boot(self, lease: LeaseRecord) -> None:
         self._log.record(lease.lease_hash, "booting", _described(lease))
+        if lease.state is LeaseState.ACCEPTED:
+            self._strikes.update(lease.lease_hash, on_restart)
         try:
             await self._driver.create(self._spec(lease))
             await self._driver.start(lease.lease_hash)
-        except MachineFault:
-            self._boots[lease.lease_hash] = self._boots.get(lease.lease_hash, 0) + 1
+        except BOOT_FAULTS as fault:
+            code = fault.code
+            self._strikes.update(lease.lease_hash, lambda item: on_failed_boot(item, code))
             await self._give_up(lease)
             raise
-        self._boots.pop(lease.lease_hash, None)
+        self._strikes.update(lease.lease_hash, on_boot)
         self._log.record(lease.lease_hash, "machine_ready", "it answers on SSH")
 
     def _spec(self, lease: LeaseRecord) -> MachineSpec:
@@ -209,9 +246,10 @@ class Provider:
             return  # it failed before there was anything to stop
 
     async def _decline(self, lease: LeaseRecord) -> None:
-        self._boots[lease.lease_hash] = 1
+        refused = self._refused.pop(lease.lease_hash, CallerFault("no_capacity", "this provider has no room left"))
+        self._strikes.update(lease.lease_hash, lambda item: on_failed_boot(item, refused.code))
         self._capacity.release(lease.lease_hash)
-        raise Unavailable("no_capacity", "this provider has no room or no stake left, or asks a higher price")
+        raise refused
 
     async def _accept(self, lease: LeaseRecord) -> None:
         machine = self._machine(lease.lease_hash)
@@ -255,8 +293,15 @@ class Provider:
         self._log.record(lease.lease_hash, "stopped", "its consumer does not wait for it any more")
 
     async def _stop_orphan(self, lease_hash: Hash) -> None:
-        self._log.record(lease_hash, "orphan_stopped", "the ledger does not know its lease; its disk is kept")
+        self._log.record(lease_hash, "orphan_stopped", "the ledger does not know its lease; it is kept for a grace")
         await self._driver.stop(lease_hash)
+
+    async def _remove_orphan(self, lease_hash: Hash) -> None:
+        with self._store.snapshot() as view:  # it may have come since the look
+            lease = view.lease(lease_hash)
+        proof = self._orphans.prove(lease_hash, lease, is_synced=self._is_synced())
+        await self._driver.destroy(lease_hash, proof)
+        self._log.record(lease_hash, "orphan_removed", f"its lease was unknown for {proof.unknown_for // NS} s")
 
     def _median(self, attestations: tuple[Attestation, ...], lease: LeaseRecord) -> int:
         valid = valid_ones(attestations, lease.lease_hash, self._genesis.timekeepers.keys)

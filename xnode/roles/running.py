@@ -12,6 +12,7 @@ from xnode.core.keys import SigningKey
 from xnode.core.lease import Resources
 from xnode.core.ledger import Effects
 from xnode.core.machine import Machine
+from xnode.core.orphan import ORPHAN_GRACE_DEFAULT
 from xnode.core.values import Address, Hash
 from xnode.net.handshake import Handshake
 from xnode.net.network import Network
@@ -19,18 +20,22 @@ from xnode.net.rpc import Args, Rpc
 from xnode.net.streams import PeerId
 from xnode.net.sync import Sync
 from xnode.net.tunnel import TunnelLimits, Tunnels
+from xnode.roles.admission import Admission, Terms
 from xnode.roles.attesting import Attesting
 from xnode.roles.author import Author, Worker
 from xnode.roles.capacity import Capacity
 from xnode.roles.consumer import PROGRESS_METHOD, WITHDRAW_METHOD, WITHDRAWN_ANSWER, Consumer
 from xnode.roles.contacts import Contacts
+from xnode.roles.drain import Drain
 from xnode.roles.lease_log import LeaseLog
 from xnode.roles.ledger_sync import LedgerSink, LedgerSource
 from xnode.roles.market_board import MarketBoard
-from xnode.roles.offering import Offering, Terms
+from xnode.roles.offering import Offering
+from xnode.roles.orphan_book import OrphanBook
 from xnode.roles.provider import Provider
 from xnode.roles.quorum import Quorum, look
 from xnode.roles.replica import Replica
+from xnode.roles.strike_book import StrikeBook
 from xnode.roles.timekeeper import Timekeeper
 from xnode.roles.topics import Topics
 from xnode.roles.tunnelling import HostAccess, Tunnelling
@@ -48,6 +53,7 @@ class Hosting(NamedTuple):
     driver: Driver
     capacity: Resources
     terms: Terms
+    orphan_grace: int = ORPHAN_GRACE_DEFAULT  # s
 
 
 class Settings(NamedTuple):
@@ -103,6 +109,7 @@ class Roles:
         self.tunnels = Tunnels(greeted, genesis.network_key, access, outside.random, settings.tunnels)
         self.tunnelling = Tunnelling(store, genesis, key, self.contacts, self.tunnels, dial, clock)
         self.sync = Sync(greeted, LedgerSource(store), LedgerSink(self.replica))
+        self.drain: Drain | None = None
         self.provider: Provider | None = None
         self.offering: Offering | None = None
         if settings.hosting is not None:
@@ -121,6 +128,10 @@ class Roles:
     def quorum(self) -> Quorum:
         """Whether what is voted on can be confirmed now."""
         return look(self.voting.weights(), self.contacts)
+
+    def is_synced(self) -> bool:
+        """Whether the ledger is in step: a peer has what we have, and 67 % of the weight have told where they are."""
+        return self.sync.state().equal_peers > 0 and self.quorum().is_enough
 
     def names(self) -> tuple[str, ...]:
         """The roles of this node, as the directory shows them."""
@@ -155,6 +166,16 @@ class Roles:
 
     def _hosting(self, hosting: Hosting) -> tuple[Provider, Offering]:
         capacity = Capacity(self.store, self._address, hosting.capacity)
+        self.drain = Drain(self.store, self._outside.clock)
+        admission = Admission(
+            self._genesis,
+            capacity,
+            hosting.terms,
+            self.drain,
+            hosting.driver,
+            self.author.account,
+            self.attesting.reachable,
+        )
         provider = Provider(
             self.store,
             self._genesis,
@@ -162,11 +183,14 @@ class Roles:
             self.attesting,
             hosting.driver,
             capacity,
+            admission,
+            StrikeBook(self.store),
+            OrphanBook(self.store, hosting.orphan_grace),
             self.log,
             self.replica.changed,
             self._outside.clock,
             self._close_tunnels,
-            hosting.terms.multiplier_milli,
+            self.is_synced,
         )
         offering = Offering(
             self._address,
@@ -174,8 +198,7 @@ class Roles:
             self.board,
             capacity,
             hosting.terms,
-            self.author.account,
-            self.attesting.reachable,
+            admission,
             self._outside.clock,
         )
         return provider, offering

@@ -84,6 +84,8 @@ class Boot:
     def _check_alive(self) -> None:
         if not is_alive(self._process):
             self._check_panic()
+            if not console.has_output(self._directory):  # the guest had no part in it
+                raise self._fault("qemu_exited", "QEMU ended before the guest began")
             raise self._fault("machine_exited", "QEMU ended while the machine booted")
 
     def _check_panic(self) -> None:

@@ -18,6 +18,11 @@ def has_booted(directory: Path) -> bool:
     return MARKER in _read(directory / CONSOLE, CONSOLE_BYTES_MAX)
 
 
+def has_output(directory: Path) -> bool:
+    """Whether the guest has written anything yet."""
+    return bool(_read(directory / CONSOLE, 1))
+
+
 def panic(directory: Path) -> str:
     """What the guest's kernel said when it gave up; "" if it did not."""
     _, found, rest = _read(directory / CONSOLE, CONSOLE_BYTES_MAX).partition(_PANIC)

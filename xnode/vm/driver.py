@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 
 import trio
 
-from xnode.core.lease import EndProof
-from xnode.core.machine import ConsolePart, ExecResult, Machine, MachineFigures, MachineSpec
+from xnode.core.machine import ConsolePart, ExecResult, HostRoom, Machine, MachineFigures, MachineSpec
+from xnode.core.orphan import Proof
 from xnode.core.values import Hash
 
 
@@ -18,6 +18,7 @@ class Driver(ABC):
 
     name: str
     accelerator: str  # "kvm" or "tcg": what guests really run on
+    room: HostRoom | None = None  # what the host had left at the last look; None where the driver does not look
     damaged: tuple[str, ...] = ()  # machines whose records `adopt` could not read, one message each
 
     @abstractmethod
@@ -49,8 +50,8 @@ class Driver(ABC):
         """Like `reboot`, but its guest is not asked, as by a power cut; for one that hangs."""
 
     @abstractmethod
-    async def destroy(self, lease_hash: Hash, proof: EndProof) -> None:
-        """Ends it and removes its files; only with the proof that its lease is over; already gone is success."""
+    async def destroy(self, lease_hash: Hash, proof: Proof) -> None:
+        """Ends it and removes its files; only with the proof that its lease is over, or is none; gone is success."""
 
     @abstractmethod
     async def execute(self, lease_hash: Hash, command: str, timeout: float) -> ExecResult:

@@ -14,8 +14,8 @@ from pathlib import Path
 import trio
 
 from xnode.core.faults import Fault, MachineFault, NotAllowed, Unavailable, WrongState
-from xnode.core.lease import EndProof
 from xnode.core.machine import ConsolePart, ExecResult, Machine, MachineFigures, MachineSpec, MachineStatus
+from xnode.core.orphan import Proof
 from xnode.core.values import Hash
 from xnode.vm import console, guest_figures, machine_files, shell, state
 from xnode.vm.guest_figures import GuestFigures
@@ -111,7 +111,7 @@ class LocalDriver(MachineKeeper):
                 await self._move(entry, MachineStatus.RUNNING)
             return self._machine(entry)
 
-    async def destroy(self, lease_hash: Hash, proof: EndProof) -> None:
+    async def destroy(self, lease_hash: Hash, proof: Proof) -> None:
         if proof.lease_hash != lease_hash:
             raise NotAllowed("wrong_proof", "the proof is of another lease's end, so this machine stays")
         self._interrupt_boot(lease_hash)
