@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "status": "xnode_cmd.status:status",
     "wallet": "xnode_cmd.wallet:wallet",
     "lease": "xnode_cmd.lease:lease",
+    "provider": "xnode_cmd.provider:provider",
     "providers": "xnode_cmd.providers:providers",
     "ssh": "xnode_cmd.ssh:ssh",
     "ssh-config": "xnode_cmd.ssh:ssh_config",

@@ -18,11 +18,11 @@ def providers(node: NodeAccess, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    head = ("address", "vcpus", "memory_mb", "disk_gb", "leases", "multiplier")
+    head = ("address", "vcpus", "memory_mb", "disk_gb", "leases", "multiplier", "closed")
     print_table(head, [_row(item) for item in found], "no provider has been heard of; they announce once a minute")
 
 
 def _row(item: dict[str, Any]) -> tuple[object, ...]:
     free = [f"{item[f'available_{name}']}/{item[name]}" for name in ("vcpus", "memory_mb", "disk_gb")]
     multiplier = f"{item.get('multiplier_milli', 1000) / 1000:g}"
-    return (short(item["address"]), *free, item["active_leases"], multiplier)
+    return (short(item["address"]), *free, item["active_leases"], multiplier, item.get("closed", ""))

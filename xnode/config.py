@@ -43,6 +43,9 @@ class Config(NamedTuple):
     machine_accelerator: str = "auto"  # auto, kvm or tcg
     machine_boot_timeout_s: int = 120  # 5 to 600
     machines_max: int = 100  # 1 to 1000
+    machine_orphan_grace_h: int = 72  # 1 to 8760: how long a machine is kept whose lease the ledger does not know
+    machine_disk_reserve_gb: int = 2  # 1 to 1024: disk of the host that no machine may be promised
+    machine_memory_reserve_mb: int = 512  # 0 to 1048576: memory of the host, likewise
     tunnels_max: int = 100  # 1 to 10000
     tunnels_per_lease_max: int = 16  # 1 to 1000
     debug_loop: bool = False  # report tasks that keep the loop for longer than 10 ms
@@ -57,6 +60,9 @@ LIMITS: Final[dict[str, tuple[int, int]]] = {
     "provider_multiplier_milli": (MULTIPLIER_MIN, MULTIPLIER_MAX),
     "machine_boot_timeout_s": (5, 600),
     "machines_max": (1, 1_000),
+    "machine_orphan_grace_h": (1, 8_760),
+    "machine_disk_reserve_gb": (1, 1_024),
+    "machine_memory_reserve_mb": (0, 1_048_576),
     "tunnels_max": (1, 10_000),
     "tunnels_per_lease_max": (1, 1_000),
 }

@@ -198,12 +198,14 @@ async def _hosting(stack: AsyncExitStack, data_dir: DataDir, config: Config) -> 
         accelerator="" if config.machine_accelerator == "auto" else config.machine_accelerator,
         boot_timeout=float(config.machine_boot_timeout_s),
         max_machines=config.machines_max,
+        disk_reserve_bytes=config.machine_disk_reserve_gb << 30,
+        memory_reserve_mb=config.machine_memory_reserve_mb,
     )
     open_image(images, config.machine_image)  # a provider that can't boot anything must not offer
     driver = await stack.enter_async_context(QemuDriver.open(settings, time.time_ns, secrets.token_bytes))
     log.info("machines run on %s: %s", driver.accelerator, driver.accelerator_reason)
     terms = Terms(config.provider_multiplier_milli, driver.accelerator, (config.machine_image,))
-    return Hosting(driver, _capacity(data_dir, config), terms)
+    return Hosting(driver, _capacity(data_dir, config), terms, config.machine_orphan_grace_h * 3600)
 
 
 def _capacity(data_dir: DataDir, config: Config) -> Resources:
@@ -238,12 +240,23 @@ def _published(network: Network, rpc: Rpc, handshake: Handshake, topics: Topics,
         **{f"rpc_{name}": count for name, count in rpc.counters.items()},
         **{f"voting_{name}": count for name, count in roles.voting.figures().items()},
         **{f"tunnel_{name}": count for name, count in roles.tunnels.counters.items()},
+        **_hosting_figures(roles),
         "held_blocks": len(roles.replica.held),
         "held_blocks_dropped": roles.replica.held.dropped,
     }
     quorum = roles.quorum()
     checks = _checks(roles, peers, quorum)
     return Published(roles.board.ads(), peers, checks, roles.voting.views(), quorum.reachable, info, counters)
+
+
+def _hosting_figures(roles: Roles) -> dict[str, int]:
+    if roles.provider is None or roles.drain is None:
+        return {}
+    return {
+        "machines": len(roles.machines()),
+        "orphans": roles.provider.orphans,
+        "draining": int(roles.drain.since > 0),
+    }
 
 
 def _checks(roles: Roles, peers: tuple[PeerView, ...], quorum: Quorum) -> tuple[Check, ...]:
@@ -255,7 +268,7 @@ def _checks(roles: Roles, peers: tuple[PeerView, ...], quorum: Quorum) -> tuple[
     ]
     if roles.driver is not None:
         damaged = "; ".join(roles.driver.damaged)
-        checks.append(Check("machines", not damaged, damaged or f"{roles.driver.name} on {roles.driver.accelerator}"))
+        checks.append(Check("machines", not damaged, damaged or roles.describe_hosting()))
     return tuple(checks)
 
 

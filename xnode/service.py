@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import trio
 
 from xnode import __version__
-from xnode.api.port import AccessProof, Check, MachineView, NodePort, PeerView, ProviderView, TunnelEnd
+from xnode.api.port import AccessProof, Check, HostingView, MachineView, NodePort, PeerView, ProviderView, TunnelEnd
 from xnode.core.attestations import Attestation
 from xnode.core.blocks import Block
 from xnode.core.elections import ElectionView
@@ -153,6 +153,28 @@ class NodeService(NodePort):
             raise NotFound("vm_unknown", message)
         return await driver.execute(lease_hash, command, timeout)
 
+    async def hosting(self) -> HostingView:
+        """See NodePort."""
+        roles = self._roles
+        if roles.provider is None or roles.offering is None or roles.drain is None:
+            raise NotFound("not_a_provider", "this node hosts no machines; start it with --provide")
+        ad = roles.offering.ad()
+        return HostingView(
+            closed=ad.closed,
+            draining_since=roles.drain.since,
+            capacity=ad.capacity,
+            available=ad.available,
+            machines=len(roles.machines()),
+            orphans=roles.provider.orphans,
+            limits=roles.limits,
+        )
+
+    async def drain(self, is_on: bool) -> HostingView:
+        """See NodePort."""
+        await self.hosting()
+        self._roles.switch_drain(is_on=is_on)
+        return await self.hosting()
+
     async def open_tunnel(self, lease_hash: Hash, proof: AccessProof | None) -> TunnelEnd:
         """See NodePort."""
         return OpenTunnel(await self._roles.tunnelling.open(lease_hash, proof), self._nursery)
@@ -180,6 +202,7 @@ def _provider_view(ad: Ad) -> ProviderView:
         certificate_hash=ad.certificate_hash,
         accelerator=ad.accelerator,
         last_seen=ad.timestamp,
+        closed=ad.closed,
     )
 
 

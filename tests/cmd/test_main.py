@@ -14,6 +14,7 @@ SUBCOMMANDS = {
     "lease": {"request", "quote", "list", "show", "cancel"},
     "genesis": {"new", "show"},
     "token": {"new", "show-path"},
+    "provider": {"status", "drain", "undrain"},
     "devnet": {"up", "status", "down", "restart", "kill", "log"},
 }
 
@@ -40,7 +41,8 @@ def test_an_unknown_command_is_a_usage_error() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("status",), ("providers",), ("lease", "list"), ("lease", "request"), ("lease", "quote"), ("wallet", "balance"),
+        ("status",), ("providers",), ("provider", "drain"),
+        ("lease", "list"), ("lease", "request"), ("lease", "quote"), ("wallet", "balance"),
         ("wallet", "claim"), ("wallet", "pending"), ("ssh", "ab"), ("ssh-config", "ab"), ("exec", "ab", "true"),
         ("tunnel", "ab", "--stdio"), ("lease", "show", "ab"), ("lease", "cancel", "ab"), ("run",), ("genesis", "show"),
         ("wallet", "address"), ("token", "new"), ("token", "show-path"),

@@ -19,7 +19,7 @@ from tests.support.ledger import NOW, Chain, address_of, attest, key_of, public_
 from tests.support.store import GENESIS, land, open_store
 from xnode.api.app import create_app
 from xnode.api.bridge import open_bridge
-from xnode.api.port import AccessProof, Check, MachineView, NodePort, PeerView, ProviderView, TunnelEnd
+from xnode.api.port import AccessProof, Check, HostingView, MachineView, NodePort, PeerView, ProviderView, TunnelEnd
 from xnode.api.server import Bound, serve_http
 from xnode.api.settings import ApiSettings
 from xnode.core.attestations import Attestation
@@ -57,6 +57,7 @@ class MemoryNode(NodePort):
         self.entered = trio.Event()  # some act has begun
         self.abandoned = trio.Event()
         self.is_ready = True
+        self.drained = False
         self.open_elections = tuple(sorted(election_of(name, count) for name, count in (("alice", 1), ("bob", 2))))
         self._stories()
 
@@ -183,6 +184,15 @@ class MemoryNode(NodePort):
         if machine.status is not MachineStatus.RUNNING:
             raise WrongState("vm_not_running", f"the machine is {machine.status}")
         return ExecResult(3, command.encode(), b"\xff", 12, False)
+
+    async def hosting(self) -> HostingView:
+        closed = "draining" if self.drained else ""
+        return HostingView(closed, NOW * self.drained, Resources(8, 16, 100), Resources(4, 8, 50), 2, 0, "cgroup v2")
+
+    async def drain(self, is_on: bool) -> HostingView:
+        await self._enter("drain", is_on)
+        self.drained = is_on
+        return await self.hosting()
 
     async def open_tunnel(self, lease_hash: Hash, proof: AccessProof | None) -> TunnelEnd:
         await self._enter("open_tunnel", lease_hash, proof)

@@ -31,7 +31,20 @@ class ProviderView(NamedTuple):
     certificate_hash: Hash
     accelerator: str
     last_seen: int
+    closed: str = ""  # why it takes no lease at all: draining or host_full
     score: int | None = None  # of its performance certificate, where it has one
+
+
+class HostingView(NamedTuple):
+    """This node as a provider; `closed` as in its ad, `draining_since` in ns, 0 where it does not drain."""
+
+    closed: str
+    draining_since: int
+    capacity: Resources
+    available: Resources
+    machines: int
+    orphans: int  # machines whose lease the ledger does not know
+    limits: str  # how memory and CPU of machines are held, for people
 
 
 class MachineView(NamedTuple):
@@ -139,6 +152,14 @@ class NodePort(ABC):
     @abstractmethod
     async def execute(self, lease_hash: Hash, command: str, timeout: float) -> ExecResult:
         """Runs a shell command in a machine that this node hosts; `timeout` in seconds."""
+
+    @abstractmethod
+    async def hosting(self) -> HostingView:
+        """This node as a provider; NotFound where it is none."""
+
+    @abstractmethod
+    async def drain(self, is_on: bool) -> HostingView:
+        """Stops or resumes taking new leases, durably; NotFound where it is no provider."""
 
     @abstractmethod
     async def open_tunnel(self, lease_hash: Hash, proof: AccessProof | None) -> "TunnelEnd":

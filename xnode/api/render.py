@@ -63,6 +63,7 @@ PROVIDER: Final = record(
     settled_leases=INTEGER,
     unfulfilled_leases=INTEGER,
     last_seen=INTEGER,
+    closed=TEXT,
 )
 MACHINE: Final = record(
     lease_hash=HEX32,
@@ -120,6 +121,7 @@ def provider_json(provider: ProviderView, history: ProviderRecord) -> dict[str, 
         "settled_leases": history.settled,
         "unfulfilled_leases": history.unfulfilled,
         "last_seen": provider.last_seen,
+        "closed": provider.closed,
     }
 
 

@@ -102,6 +102,11 @@ class Provider:
         self._capacity.release(lease_hash)
         return True
 
+    @property
+    def orphans(self) -> int:
+        """Machines here whose lease the ledger does not know."""
+        return len(self._orphans)
+
     def progress(self, lease_hash: Hash) -> tuple[str, str]:
         """How far a lease is here, for its consumer: (waiting, booting, running or failed; why)."""
         reason = self._faults.get(lease_hash, "")

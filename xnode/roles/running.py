@@ -129,6 +129,26 @@ class Roles:
         """Whether what is voted on can be confirmed now."""
         return look(self.voting.weights(), self.contacts)
 
+    @property
+    def limits(self) -> str:
+        """How the machines' limits are held, for people."""
+        return self.driver.limits if self.driver else ""
+
+    def switch_drain(self, *, is_on: bool) -> None:
+        """Takes new leases or not, and says so in the ad at once."""
+        if self.drain and self.offering:
+            self.drain.switch(is_on=is_on)
+            self.offering.advertise.fire()
+
+    def describe_hosting(self) -> str:
+        """What people should know of a provider: on what its machines run, and what keeps it from taking leases."""
+        notes = [f"{self.driver.name} on {self.driver.accelerator}"] if self.driver else []
+        if self.offering and (closed := self.offering.ad().closed):
+            notes.append(f"takes no new leases: {closed}")
+        if self.provider and self.provider.orphans:
+            notes.append(f"{self.provider.orphans} without a lease")
+        return ", ".join(notes)
+
     def is_synced(self) -> bool:
         """Whether the ledger is in step: a peer has what we have, and 67 % of the weight have told where they are."""
         return self.sync.state().equal_peers > 0 and self.quorum().is_enough

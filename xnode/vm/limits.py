@@ -16,6 +16,9 @@ QMP_READY_SECONDS: Final = 15.0  # from spawn until QEMU has opened its monitor 
 
 MACHINES_MAX: Final = 32
 DISK_RESERVE_BYTES: Final = 2 << 30  # host disk that no machine's promised size may eat
+MEMORY_RESERVE_MB: Final = 512  # host memory likewise
+OVERHEAD_MB: Final = 150  # of QEMU itself, beyond the guest's memory; measured under emulation
+RESUME_FREE_BYTES: Final = 64 << 20  # free disk at which a machine that stopped for want of it goes on
 DISK_GB_MIN: Final = 1
 CONSOLE_BYTES_MAX: Final = 1 << 20  # above this the console file is emptied at the next look
 CONSOLE_TAIL_BYTES: Final = 4096

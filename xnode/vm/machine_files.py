@@ -9,24 +9,20 @@ All of it blocks: call it in a worker thread.
 """
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from xnode.core.faults import Unavailable
 from xnode.core.machine import MachineSpec, machine_name
 from xnode.core.values import Hash
 from xnode.vm import cpio, ssh_keys
 from xnode.vm.durable import create_file, link_or_copy, remove_tree, sync_directory
 from xnode.vm.images import INITRD, KERNEL, ROOT_DISK, Image
-from xnode.vm.qemu_command import DISK
 from xnode.vm.qemu_process import Identity
 from xnode.vm.state import Record
 
 PROVIDER_KEY: Final = "provider_key"
 _UNFINISHED: Final = ".new"
 _GOING: Final = ".gone"
-_GIB: Final = 1 << 30
 
 
 def directory_of(root: Path, lease_hash: Hash) -> Path:
@@ -115,19 +111,3 @@ def sweep(root: Path) -> None:
 def machine_directories(root: Path) -> list[Path]:
     """The directories of finished machines, sorted."""
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.suffix)
-
-
-def check_room(root: Path, disks_gb: Iterable[tuple[Path, int]], wanted_gb: int, reserve_bytes: int) -> None:
-    """Raises Unavailable(disk_full) unless all disks could grow to their full size on the host."""
-    promised = wanted_gb * _GIB
-    for run, disk_gb in disks_gb:
-        promised += max(0, disk_gb * _GIB - _used_bytes(run / DISK))
-    host = os.statvfs(root)
-    free = host.f_bavail * host.f_frsize
-    if promised + reserve_bytes > free:
-        message = f"{promised >> 20} MiB of disk would be promised, but {root} has {free >> 20} MiB: free some"
-        raise Unavailable("disk_full", message)
-
-
-def _used_bytes(path: Path) -> int:
-    return path.stat().st_blocks * 512 if path.exists() else 0

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import trio
 
-from xnode.core.faults import MachineFault
-from xnode.core.machine import MachineSpec, MachineStatus, machine_name
+from xnode.core.admission import host_shortage
+from xnode.core.faults import MachineFault, Unavailable
+from xnode.core.lease import Resources
+from xnode.core.machine import Machine, MachineSpec, MachineStatus, machine_name
 from xnode.core.values import Hash
-from xnode.vm import accelerator, console, host_figures, machine_files, qmp, state
+from xnode.vm import accelerator, console, host_figures, host_room, machine_files, qmp, state
 from xnode.vm.asyncio_thread import AsyncioThread, open_asyncio_thread
 from xnode.vm.boot import Boot
 from xnode.vm.host_figures import HostFigures
-from xnode.vm.limits import DISK_GB_MIN, POWER_OFF_SECONDS, QUIT_SECONDS
+from xnode.vm.host_room import Tenant
+from xnode.vm.limits import DISK_GB_MIN, POWER_OFF_SECONDS, QUIT_SECONDS, RESUME_FREE_BYTES
 from xnode.vm.local_driver import LocalDriver
 from xnode.vm.machine_keeper import UP, Entry
 from xnode.vm.machine_maker import MachineMaker
@@ -60,17 +63,27 @@ class QemuDriver(LocalDriver):
                 await driver._close_shells()
 
     async def _make(self, spec: MachineSpec) -> Record:
-        await trio.to_thread.run_sync(self._check_room, spec)
+        await self._look_at_host()
+        shortage = host_shortage(Resources(spec.vcpus, 0, max(spec.disk_gb, DISK_GB_MIN)), self.room)
+        if shortage:
+            raise Unavailable("disk_full", shortage)
         image = spec.image or self._settings.default_image
         return await self._maker.make(spec, image, self.accelerator, self._clock())
 
-    def _check_room(self, spec: MachineSpec) -> None:
-        disks = [
-            (self._run_directory(entry.lease_hash), max(entry.record.spec.disk_gb, DISK_GB_MIN))
-            for entry in tuple(self._entries.values())
+    async def refresh(self) -> tuple[Machine, ...]:
+        await self._look_at_host()
+        return await super().refresh()
+
+    async def _look_at_host(self) -> None:
+        tenants = [
+            Tenant(self._run_directory(item.lease_hash), max(made.spec.disk_gb, DISK_GB_MIN), made.memory_mb, made.pid)
+            for item in self._entries.values()
+            for made in (item.record,)
         ]
-        wanted = max(spec.disk_gb, DISK_GB_MIN)
-        machine_files.check_room(self._root, disks, wanted, self._settings.disk_reserve_bytes)
+        using = self._settings
+        self.room = await trio.to_thread.run_sync(
+            host_room.look, using.root, tenants, using.max_machines, using.disk_reserve_bytes, using.memory_reserve_mb
+        )
 
     async def _bring_up(self, entry: Entry) -> None:
         if entry.record.status in UP and self._is_alive(entry):
@@ -157,6 +170,8 @@ class QemuDriver(LocalDriver):
             await self._give_up(entry, "QEMU: internal-error")
         elif status == "running":
             await self._move(entry, MachineStatus.RUNNING)
+        elif status == qmp.IO_ERROR and host_room.free_bytes(self._root) >= RESUME_FREE_BYTES:
+            await self._unpause(entry)  # it stopped because the host's disk was full; the next look notes that it runs
         elif entry.record.status is not MachineStatus.PAUSED:
             await self._move(entry, MachineStatus.PAUSED, f"QEMU: {status}")
 

@@ -4,7 +4,13 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from xnode.vm.limits import BOOT_TIMEOUT_SECONDS, DISK_RESERVE_BYTES, LOGIN_TIMEOUT_SECONDS, MACHINES_MAX
+from xnode.vm.limits import (
+    BOOT_TIMEOUT_SECONDS,
+    DISK_RESERVE_BYTES,
+    LOGIN_TIMEOUT_SECONDS,
+    MACHINES_MAX,
+    MEMORY_RESERVE_MB,
+)
 from xnode.vm.qemu_process import Identity
 
 _NOBODY = 65534
@@ -23,6 +29,7 @@ class QemuSettings(NamedTuple):
     gid: int = _NOBODY if os.geteuid() == 0 else os.getegid()
     max_machines: int = MACHINES_MAX
     disk_reserve_bytes: int = DISK_RESERVE_BYTES
+    memory_reserve_mb: int = MEMORY_RESERVE_MB
 
     def identity(self, groups: tuple[int, ...]) -> Identity:
         """Who QEMU runs as, with the extra groups that its accelerator needs."""

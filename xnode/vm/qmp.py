@@ -21,6 +21,7 @@ from xnode.vm.limits import QMP_SECONDS
 
 SOCKET_NAME: Final = "qmp.sock"
 INTERNAL_ERROR: Final = "internal-error"
+IO_ERROR: Final = "io-error"  # the host could not write its disk; QEMU waits for `cont`
 _FORWARD: Final = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)\s")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.qemu import new_consumer, new_spec
 from xnode.core.faults import CallerFault, MachineFault, OperatorFault, Unavailable
-from xnode.vm import accelerator, console, images, machine_files, qemu_process, qmp, shell
+from xnode.vm import accelerator, console, host_room, images, machine_files, qemu_process, qmp, shell
 from xnode.vm.asyncio_thread import open_asyncio_thread
 from xnode.vm.qemu_process import Identity, Process
 
@@ -107,10 +107,21 @@ def test_seed_gives_both_keys_in_lines_of_our_own():
     assert b"seed/host_key\0" in archive
 
 
-def test_host_without_room_is_told_how_much(tmp_path):
-    machine_files.check_room(tmp_path, [], 0, 0)
-    with pytest.raises(Unavailable, match="free some"):
-        machine_files.check_room(tmp_path, [(tmp_path, 10**9)], 1, 0)
+def test_what_machines_may_yet_take_is_not_free(tmp_path):
+    empty = host_room.look(tmp_path, [], 9, 0, 0)
+    assert empty.machines == 9
+    assert empty.disk_gb == host_room.free_bytes(tmp_path) >> 30
+    (tmp_path / "disk.qcow2").write_bytes(bytes(1 << 20))
+    tenant = host_room.Tenant(tmp_path, 2, 700, 0)
+    assert host_room.growth_bytes(tenant) == (2 << 30) - (1 << 20)
+    taken = host_room.look(tmp_path, [tenant, tenant], 9, 1 << 30, 100)
+    assert taken.machines == 7
+    assert empty.disk_gb - taken.disk_gb in (4, 5, 6)
+    assert abs(empty.memory_mb - taken.memory_mb - 100 - 2 * (700 + taken.overhead_mb)) < 600  # others use it too
+    grown = host_room.look(tmp_path, [tenant._replace(pid=os.getpid())], 9, 1 << 30, 100)
+    assert grown.memory_mb > taken.memory_mb
+    none = host_room.look(tmp_path, [tenant._replace(disk_gb=10**6, memory_mb=10**9)] * 9, 8, 0, 0)
+    assert (none.machines, none.memory_mb, none.disk_gb) == (0, 0, 0)
 
 
 def test_sweep_removes_the_unfinished_only(tmp_path):
