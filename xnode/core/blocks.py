@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from xnode.core.attestations import ATTESTATIONS_MAX, Attestation
-from xnode.core.codec import Malformed, Plain, decode, encode
+from xnode.core.codec import Malformed, Plain, decode, decode_own, encode
 from xnode.core.faults import CallerFault
 from xnode.core.hashing import NetworkKey, Tag, tagged_hash
 from xnode.core.lease import Resources
@@ -125,6 +125,23 @@ BYTES32: Final = frozenset(
 )
 
 
+KINDS: Final = {int(kind): kind for kind in BlockType}
+NAMES: Final = {kind: (*COMMON, *body._fields, "signature", "work") for kind, body in BODIES.items()}
+ATTESTED: Final = frozenset(kind for kind, names in NAMES.items() if "attestations" in names)
+
+
+def _form(name: str) -> tuple[type, int]:
+    """A field's plain type, and its length where that is fixed."""
+    if name == "attestations":
+        return tuple, 0
+    if name == "signature":
+        return bytes, 64
+    return (bytes, 32) if name in BYTES32 or name == "representative" else (int, 0)
+
+
+FORMS: Final = {kind: tuple(_form(name) for name in names) for kind, names in NAMES.items()}
+
+
 class Block(NamedTuple):
     """One signed step of one account's chain; `balance` is of `asset` after it, `timestamp` in ns."""
 
@@ -164,29 +181,54 @@ def decode_block(data: bytes) -> Block:
     """The block in `data`; raises Malformed unless `encode_block` would write exactly these bytes."""
     values = decode(data, BLOCK_BYTES_MAX)
     kind, body_type = _kind(values)
+    form = FORMS[kind]
+    if len(values) != len(form):
+        raise Malformed(f"a {kind.name.lower()} block has {len(form)} elements")
+    for value, (wanted, size), name in zip(values, form, NAMES[kind], strict=True):
+        if type(value) is not wanted or (size and len(value) != size):
+            _check_odd(name, value)
+    return _built(kind, body_type, values)
+
+
+def open_block(data: bytes) -> Block:
+    """The block in bytes that `decode_block` has accepted before, several times cheaper."""
+    values = decode_own(data)
+    kind = KINDS[values[0]]
+    return _built(kind, BODIES[kind], values)
+
+
+def _built(kind: BlockType, body_type: type[Body], values: tuple[Any, ...]) -> Block:
     own = values[len(COMMON) : -2]
-    if len(own) != len(body_type._fields):
-        raise Malformed(f"a {kind.name.lower()} block has {len(body_type._fields) + len(COMMON) + 2} elements")
-    names = (*COMMON, *body_type._fields)
-    fields = {name: _checked(name, value) for name, value in zip(names, values[:-2], strict=True)}
-    body = body_type(*(fields.pop(name) for name in body_type._fields))
-    fields["type"], fields["asset"] = kind, _asset(values[3])
-    return Block(**fields, body=body, signature=_checked_signature(values[-2]), work=_checked("work", values[-1]))
+    if kind in ATTESTED:
+        own = (*own[:-1], _attestations(own[-1]))
+    common = (kind, values[1], values[2], _asset(values[3]), *values[4 : len(COMMON)])
+    return Block(*common, body_type(*own), values[-2], values[-1])
 
 
 def _kind(values: tuple[Plain, ...]) -> tuple[BlockType, type[Body]]:
     if len(values) < len(COMMON) + 2:
         raise Malformed("a block has too few elements")
     number = values[0]
-    if type(number) is not int or number not in BODIES:
+    if type(number) is not int or number not in KINDS:
         raise Malformed(f"unknown block type {number!r}")
-    return BlockType(number), BODIES[BlockType(number)]
+    kind = KINDS[number]
+    return kind, BODIES[kind]
 
 
 def _asset(value: Plain) -> Asset:
-    if type(value) is not int or value not in (Asset.XUSD, Asset.XE):
-        raise Malformed("unknown asset")
-    return Asset(value)
+    if value == 0:
+        return Asset.XUSD
+    if value == 1:
+        return Asset.XE
+    raise Malformed("unknown asset")
+
+
+def _check_odd(name: str, value: Plain) -> None:
+    """A field that is not of the plain form; raises Malformed unless it may be so."""
+    if name == "signature":
+        _checked_signature(value)
+    else:
+        _checked(name, value)
 
 
 def _checked(name: str, value: Plain) -> Any:

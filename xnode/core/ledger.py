@@ -106,7 +106,9 @@ class AccountRecord(NamedTuple):
 
     def with_balance(self, asset: Asset, amount: int) -> "AccountRecord":
         """The same account with another balance of `asset`."""
-        return self._replace(xusd=amount) if asset is Asset.XUSD else self._replace(xe=amount)
+        address, head, height, xusd, xe, *others = self
+        balances = (amount, xe) if asset is Asset.XUSD else (xusd, amount)
+        return AccountRecord(address, head, height, *balances, *others)  # _replace takes four times as long
 
 
 class Pending(NamedTuple):
@@ -189,8 +191,7 @@ def supply_balances(totals: dict[tuple[Asset, Bucket], int]) -> bool:
 
 def moves_balance(moves: tuple[Move, ...]) -> bool:
     """Whether these moves keep the supply identity."""
-    totals: dict[tuple[Asset, Bucket], int] = {}
-    for move in moves:
-        key = (move.asset, move.bucket)
-        totals[key] = totals.get(key, 0) + move.delta
-    return supply_balances(totals)
+    net: dict[Asset, int] = {}
+    for asset, bucket, delta in moves:
+        net[asset] = net.get(asset, 0) + (-delta if bucket in ISSUED else delta)
+    return not any(net.values())

@@ -87,17 +87,19 @@ class Case(NamedTuple):
 
     def asset_is(self, asset: Asset) -> None:
         """Refuses bad_asset."""
-        _require(
-            self.block.asset is asset, Outcome.BAD_ASSET, f"{self.block.type.name.lower()} is in {asset.name} only"
-        )
+        if self.block.asset is not asset:
+            _refuse(Outcome.BAD_ASSET, f"{self.block.type.name.lower()} is in {asset.name} only")
 
     def moved(self, delta: int) -> AccountRecord:
         """The account after its balance moved by `delta`; refuses insufficient, overflow, bad_balance."""
         before = self.account.balance(self.block.asset)
         after = before + delta
-        _require(after >= 0, Outcome.INSUFFICIENT, f"the account holds {before}, which is less than {-delta}")
-        _require(after <= U64_MAX, Outcome.OVERFLOW, "the balance would not fit u64")
-        _require(self.block.balance == after, Outcome.BAD_BALANCE, f"the balance after this block must be {after}")
+        if after < 0:
+            _refuse(Outcome.INSUFFICIENT, f"the account holds {before}, which is less than {-delta}")
+        if after > U64_MAX:
+            _refuse(Outcome.OVERFLOW, "the balance would not fit u64")
+        if self.block.balance != after:
+            _refuse(Outcome.BAD_BALANCE, f"the balance after this block must be {after}")
         return self.account.with_balance(self.block.asset, after)
 
     def lease(self, source: Hash, event: LeaseEvent, signer: str) -> LeaseRecord:
@@ -303,7 +305,11 @@ def judge(view: LedgerView, block: Block, context: Context) -> Effects | Refusal
 
 def judge_checked(view: LedgerView, block: Block, context: Context) -> Effects | Refusal:
     """The same for a block that has passed `check_alone`."""
-    identity = block_hash(context.genesis.network_key, block)
+    return judge_identified(view, block, block_hash(context.genesis.network_key, block), context)
+
+
+def judge_identified(view: LedgerView, block: Block, identity: Hash, context: Context) -> Effects | Refusal:
+    """The same where the block's hash is known too."""
     if view.has_block(identity):
         return Refusal(Outcome.OLD, "already applied")
     account = view.account(block.account) or new_account(block.account, context.genesis)

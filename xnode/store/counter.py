@@ -1,25 +1,28 @@
-"""What the store counts as blocks land, so that supply, counts and the frontiers' digest are never summed up anew."""
+"""What the store counts as blocks land, so that supply, counts and fingerprints are never summed up anew.
+
+The fingerprint of a set of frontiers is the sum of its members' hashes modulo 2^256: a commit adds and takes away what
+it changed, whatever the size of the ledger. It is kept for the whole and for each of BUCKETS_OF_FRONTIERS prefixes of
+the account's address.
+"""
 
 from collections.abc import Iterable
 from typing import Final
 
-from xnode.core.codec import encode
 from xnode.core.genesis import Allocation, Genesis
 from xnode.core.hashing import NetworkKey, Tag, tagged_hash
 from xnode.core.ledger import AccountRecord, Bucket, Move, new_account
 from xnode.core.values import Address
 from xnode.store.records import Tally, Totals
-from xnode.store.schema import BUCKETS
+from xnode.store.schema import BUCKETS, SUM_BYTES, bucket_of
 
-DIGEST_BYTES: Final = 32
+SUM_MODULUS: Final = 2 ** (8 * SUM_BYTES)
 
 
 def frontier_mark(key: NetworkKey, record: AccountRecord) -> int:
-    """What an account adds (by XOR) to the digest of all frontiers: nothing before its first block."""
+    """What an account adds to the sum of all frontiers: nothing before its first block. Its head tells its height."""
     if record.height == 0:
         return 0
-    data = encode((record.address, record.height, record.head))
-    return int.from_bytes(tagged_hash(key, Tag.FRONTIERS, data), "big")
+    return int.from_bytes(tagged_hash(key, Tag.FRONTIERS, record.address + record.head), "big")
 
 
 def sum_moves(moves: tuple[Move, ...]) -> Totals:
@@ -56,7 +59,7 @@ def opening_tally(genesis: Genesis) -> Tally:
     for item in genesis.allocations:
         totals[(item.asset, Bucket.GENESIS)] += item.amount
         totals[(item.asset, Bucket.BALANCES)] += item.amount
-    return Tally(0, len(opening_accounts(genesis)), 0, 0, bytes(DIGEST_BYTES), totals)
+    return Tally(0, len(opening_accounts(genesis)), 0, 0, bytes(SUM_BYTES), totals)
 
 
 class Counter:
@@ -66,13 +69,14 @@ class Counter:
         self.blocks, self.accounts, self.sequence, self.last_arrival, digest, totals = tally
         self.totals = dict(totals)
         self._digest = int.from_bytes(digest, "big")
+        self.shifts: dict[int, int] = {}  # what each bucket of frontiers gained
         self._key = genesis.network_key
 
     def add(self, moves: tuple[Move, ...], before: AccountRecord | None, after: AccountRecord, sequence: int) -> None:
         """Counts one block, the newest arrival; `before` is None where its account had no record."""
         for asset, bucket, delta in moves:
             self.totals[(asset, bucket)] += delta
-        self._digest ^= self._mark(before) ^ self._mark(after)
+        self._shift(before, after)
         self.blocks += 1
         self.accounts += before is None
         self.sequence = self.last_arrival = sequence
@@ -81,14 +85,21 @@ class Counter:
         """Takes back what `add` counted, all but the arrival."""
         for asset, bucket, delta in moves:
             self.totals[(asset, bucket)] -= delta
-        self._digest ^= self._mark(before) ^ self._mark(after)
+        self._shift(after, before)
         self.blocks -= 1
         self.accounts -= before is None
 
-    def _mark(self, record: AccountRecord | None) -> int:
-        return 0 if record is None else frontier_mark(self._key, record)
+    def _shift(self, gone: AccountRecord | None, come: AccountRecord | None) -> None:
+        delta = 0
+        for record, sign in ((gone, -1), (come, 1)):
+            if record is not None:
+                delta += sign * frontier_mark(self._key, record)
+        shown = come or gone
+        assert shown is not None
+        bucket = bucket_of(shown.address)
+        self.shifts[bucket] = self.shifts.get(bucket, 0) + delta
 
     def tally(self) -> Tally:
         """The counts now."""
-        digest = self._digest.to_bytes(DIGEST_BYTES, "big")
+        digest = ((self._digest + sum(self.shifts.values())) % SUM_MODULUS).to_bytes(SUM_BYTES, "big")
         return Tally(self.blocks, self.accounts, self.sequence, self.last_arrival, digest, dict(self.totals))

@@ -60,7 +60,7 @@ class Representative(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """What is kept incrementally; `digest` is the XOR of all frontiers' hashes, 32 bytes.
+    """What is kept incrementally; `digest` is the sum of all frontiers' hashes, 32 bytes.
 
     `sequence` is the last arrival number given, and is never given again; `last_arrival` that of the last block that is
     still there.

@@ -7,15 +7,17 @@ from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord, LeaseState
 from xnode.core.ledger import AccountRecord, Effects, LedgerView, Pending
 from xnode.core.values import ZERO_HASH, Address, Hash
-from xnode.store.counter import Counter, opening_accounts, opening_tally, sum_weights
+from xnode.store.counter import SUM_MODULUS, Counter, opening_accounts, opening_tally, sum_weights
 from xnode.store.records import ProviderRecord
 from xnode.store.schema import (
     ACCOUNT,
+    FRONTIER_SUM,
     HEAVIEST,
     LEASE,
     LEASE_INDEX,
     PENDING,
     PROVIDER,
+    SUM_BYTES,
     UNDO,
     WEIGHT,
     lease_index_keys,
@@ -25,6 +27,7 @@ from xnode.store.schema import (
     pack_provider,
     pending_key,
     place,
+    sum_key,
     unplace,
     weight_rows,
 )
@@ -112,6 +115,8 @@ class Replay(LedgerView):
         yield UNDO, {UNDO + at: pack_undo(undo) for at, undo in self.undos.items()}
         weights = sum_weights(accounts).items()
         rows = {key: value or b"" for item in weights for key, value in weight_rows(item[0], 0, item[1]).items()}
+        sums = {bucket: shift % SUM_MODULUS for bucket, shift in self.counter.shifts.items()}
+        yield FRONTIER_SUM, {sum_key(bucket): item.to_bytes(SUM_BYTES, "big") for bucket, item in sums.items() if item}
         for prefix in (WEIGHT, HEAVIEST):
             yield prefix, {key: value for key, value in rows.items() if key[:1] == prefix}
 

@@ -5,26 +5,30 @@ One snapshot may be read by several threads. Every list is a range scan that sto
 """
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Final
 
 from xnode.core.charter import Charters
 from xnode.core.faults import NotFound
 from xnode.core.lease import LeaseRecord, LeaseState
 from xnode.core.ledger import AccountRecord, Pending
-from xnode.core.values import Address, Hash
+from xnode.core.values import U64_MAX, Address, Hash
 from xnode.store.leveldb import Frozen, corrupt
 from xnode.store.reads import PointReads
 from xnode.store.records import Frontier, Representative, StoredBlock
 from xnode.store.schema import (
     ACCOUNT,
     ARRIVAL,
+    BUCKETS_OF_FRONTIERS,
     CHAIN,
+    FRONTIER_SUM,
     HEAVIEST,
     PENDING,
     STATE_BLOCK,
     STATE_VALUE,
     UNDO,
+    bucket_of,
+    bucket_start,
     heaviest_key,
     lease_facet,
     lease_position,
@@ -32,10 +36,13 @@ from xnode.store.schema import (
     note_prefix,
     number,
     place,
+    sum_key,
     unpack_account,
     unpack_block,
     unpack_heaviest,
     unpack_pending,
+    unplace,
+    wire_of,
 )
 from xnode.store.state import StoredState, unpack_state
 
@@ -78,6 +85,56 @@ class Snapshot(PointReads):
         """The ends of all chains by address; accounts without blocks have none."""
         found = (Frontier(item.address, item.height, item.head) for item in self._accounts(after) if item.height)
         return list(islice(found, limit))
+
+    def frontiers_in(self, bucket: int, after: Address | None = None, limit: int = PAGE) -> list[Frontier]:
+        """The same of the accounts of one bucket (`schema.bucket_of`)."""
+        start = bucket_start(bucket) if after is None else after
+        rows = self._frozen.scan(ACCOUNT, ACCOUNT + start)
+        near = takewhile(lambda row: bucket_of(Address(row[0][1:])) == bucket, rows)
+        accounts = (unpack_account(key[1:], value) for key, value in near)
+        found = (Frontier(item.address, item.height, item.head) for item in accounts if item.height)
+        return list(islice(found, limit))
+
+    def frontier_sums(self, first: int = 0, count: int = BUCKETS_OF_FRONTIERS) -> list[int]:
+        """The sums of frontiers of so many buckets, from the first one on."""
+        sums = [0] * count
+        start = sum_key(first - 1) if first else None
+        for key, value in self._frozen.scan(FRONTIER_SUM, start):
+            bucket = int.from_bytes(key[1:], "big") - first
+            if bucket >= count:
+                break
+            sums[bucket] = int.from_bytes(value, "big")
+        return sums
+
+    def unconfirmed_heads(self, after: Address | None = None, limit: int = PAGE) -> list[StoredBlock]:
+        """The last blocks of the chains that have unconfirmed ones, by account; one short search a chain."""
+        heads: list[StoredBlock] = []
+        last = b"" if after is None else place(after, U64_MAX)
+        while len(heads) < limit:
+            key, _ = next(self._frozen.scan(UNDO, UNDO + last if last else None), (b"", b""))
+            if not key:
+                break
+            address = unplace(key[1:])[0]
+            heads.append(self._block_at(place(address, self._known_account(address).height)))
+            last = place(address, U64_MAX)
+        return heads
+
+    def wires_since(self, sequence: int, limit: int = PAGE) -> list[tuple[int, Address, bytes]]:
+        """(sequence, account, wire form) of what arrived after that sequence, oldest first; nothing is decoded."""
+        rows = islice(self._frozen.scan(ARRIVAL, ARRIVAL + number(sequence)), limit)
+        return [(int.from_bytes(key[1:], "big"), unplace(at)[0], self._wire_at(at)) for key, at in rows]
+
+    def wire_at(self, account: Address, height: int) -> bytes | None:
+        """The wire form of the block at a height of a chain."""
+        at = place(account, height)
+        value = self._frozen.get(CHAIN + at)
+        return None if value is None else wire_of(value)
+
+    def _wire_at(self, at: bytes) -> bytes:
+        value = self._frozen.get(CHAIN + at)
+        if value is None:
+            raise corrupt(f"no block at {at.hex()}, where an index says one")
+        return wire_of(value)
 
     def chain(
         self, account: Address, after_height: int | None = None, limit: int = PAGE, newest_first: bool = False

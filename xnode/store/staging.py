@@ -11,7 +11,7 @@ from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord, LeaseState
 from xnode.core.ledger import AccountRecord, Pending
 from xnode.core.values import ZERO_HASH, Address, Hash
-from xnode.store.counter import Counter
+from xnode.store.counter import SUM_MODULUS, Counter
 from xnode.store.invariants import require
 from xnode.store.leveldb import Database
 from xnode.store.reads import PointReads
@@ -23,6 +23,7 @@ from xnode.store.schema import (
     LEASE,
     PLACE,
     PROVIDER,
+    SUM_BYTES,
     TALLY_KEY,
     UNDO,
     lease_index_keys,
@@ -35,6 +36,7 @@ from xnode.store.schema import (
     pack_tally,
     pending_key,
     place,
+    sum_key,
     unplace,
     weight_rows,
 )
@@ -46,9 +48,10 @@ Changes = Mapping[bytes, bytes | None]
 class Staging(PointReads):
     """The overlay under a transaction. None in `_changes` stands for a key that goes."""
 
-    def __init__(self, database: Database, genesis: Genesis, charters: Charters) -> None:
+    def __init__(self, database: Database, genesis: Genesis, charters: Charters, sums: dict[int, int]) -> None:
         self._database = database
         self._charters = charters
+        self._sums = sums  # of frontiers by bucket, as they are on disk; shared by all transactions, filled when needed
         self._changes: dict[bytes, bytes | None] = {}
         self._accounts: dict[Address, AccountRecord] = {}  # staged or read: spares decoding them again
         self._weights: dict[Address, int] = {}  # those that changed; their rows are made at the end
@@ -107,11 +110,19 @@ class Staging(PointReads):
     def rows(self) -> Changes:
         """All changes, as they are written."""
         rows = {**self._changes, TALLY_KEY: pack_tally(self.tally())}
+        for bucket, frontiers_sum in self._frontier_sums().items():
+            rows[sum_key(bucket)] = frontiers_sum.to_bytes(SUM_BYTES, "big") if frontiers_sum else None
         for at, undo in self._undos.items():
             rows[UNDO + at] = None if undo is None else pack_undo(undo)
         for representative, weight in self._weights.items():
             rows |= weight_rows(representative, super().weight(representative), weight)
         return rows
+
+    def _frontier_sums(self) -> dict[int, int]:
+        shifts = self.counter.shifts
+        for bucket in shifts.keys() - self._sums.keys():
+            self._sums[bucket] = int.from_bytes(self._database.get(sum_key(bucket)) or b"", "big")
+        return {bucket: (self._sums[bucket] + shift) % SUM_MODULUS for bucket, shift in shifts.items() if shift}
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Stages one raw key."""
@@ -159,10 +170,10 @@ class Staging(PointReads):
         record = ProviderRecord(settled, unfulfilled)
         self.put(PROVIDER + lease.provider, pack_provider(record) if any(record) else None)
 
-    def put_block(self, stored: StoredBlock) -> None:
-        """A block with its indexes."""
+    def put_block(self, stored: StoredBlock, wire: bytes = b"") -> None:
+        """A block with its indexes; `wire` is its wire form, where that is at hand."""
         at = place(stored.block.account, stored.height)
-        self.put(CHAIN + at, pack_block(stored))
+        self.put(CHAIN + at, pack_block(stored, wire))
         self.put(PLACE + stored.block_hash, at)
         self.put(ARRIVAL + number(stored.sequence), at)
 

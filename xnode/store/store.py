@@ -48,6 +48,7 @@ class Store:
         self._database: Database | None = database
         self._reads_back = reads_back
         self._transaction: Transaction | None = None
+        self._sums: dict[int, int] = {}  # of frontiers, by bucket
         self._failure: OperatorFault | None = None
         self._charters = genesis_charters(genesis)
 
@@ -107,7 +108,9 @@ class Store:
             raise self._failure
         if self._transaction is not None and self._transaction.is_open:
             raise RuntimeError("a transaction is open; commit or discard it first")
-        self._transaction = Transaction(self._open_database(), self.genesis, self._charters, self._land)
+        self._transaction = Transaction(
+            self._open_database(), self.genesis, self._charters, self._sums, self._land
+        )
         return self._transaction
 
     def _land(self, changes: Changes, charters: Charters) -> None:

@@ -28,9 +28,14 @@ class Transaction(Staging):
     """Made by `Store.transaction`, one at a time; ends with `commit`, `discard` or the end of its `with`."""
 
     def __init__(
-        self, database: Database, genesis: Genesis, charters: Charters, land: Callable[[Changes, Charters], None]
+        self,
+        database: Database,
+        genesis: Genesis,
+        charters: Charters,
+        sums: dict[int, int],
+        land: Callable[[Changes, Charters], None],
     ) -> None:
-        super().__init__(database, genesis, charters)
+        super().__init__(database, genesis, charters, sums)
         self._genesis = genesis
         self._land = land
 
@@ -52,6 +57,7 @@ class Transaction(Staging):
             require(supply_balances(totals), "the supply identity would break")
             if self._changes:
                 self._land(self.rows(), self._charters)
+                self._sums.update(self._frontier_sums())
         finally:
             self.discard()
 
@@ -67,8 +73,11 @@ class Transaction(Staging):
         self.check_open()
         self.put(note_key(space, key), None)
 
-    def stage(self, effects: Effects) -> None:
-        """Adds a judged block with all that it does; raises InvariantBroken and then stages nothing of it."""
+    def stage(self, effects: Effects, wire: bytes = b"") -> None:
+        """Adds a judged block with all that it does; raises InvariantBroken and then stages nothing of it.
+
+        `wire` spares encoding the block again where its wire form is at hand.
+        """
         self.check_open()
         block, after = effects.block, effects.account
         before = self.account(block.account)
@@ -80,7 +89,7 @@ class Transaction(Staging):
         require(opened or undo.lease is not None, "the lease is not there")
         self.set_dependent(undo.source, effects.block_hash)
         stored = StoredBlock(block, effects.block_hash, after.height, self.counter.sequence + 1)
-        self.put_block(stored)
+        self.put_block(stored, wire)
         self.put_undo(after.address, after.height, undo)
         self.swap_account(after.address, before, after)
         self.swap_pending(effects.pending_delete, effects.pending_put)
@@ -145,11 +154,10 @@ class Transaction(Staging):
     def _check_amounts(self, effects: Effects, before: AccountRecord) -> None:
         after, put, gone = effects.account, effects.pending_put, effects.pending_delete
         sums = sum_moves(effects.moves)
-        for asset in Asset:
-            balance = after.balance(asset)
+        for asset, was, balance in ((Asset.XUSD, before.xusd, after.xusd), (Asset.XE, before.xe, after.xe)):
             require(0 <= balance <= U64_MAX, "a balance would leave u64")
             moved = sums.get((asset, Bucket.BALANCES), 0)
-            require(balance - before.balance(asset) == moved, "the balance does not move as the moves say")
+            require(balance - was == moved, "the balance does not move as the moves say")
             opened = put.amount if put is not None and put.asset is asset else 0
             closed = gone.amount if gone is not None and gone.asset is asset else 0
             require(opened - closed == sums.get((asset, Bucket.PENDING), 0), "pending is not what moved there")
