@@ -14,6 +14,9 @@ from xnode.core.values import U64_MAX
 DEPTH_MAX: Final = 8
 RECORD_BYTES_MAX: Final = 256 * 1024  # one gossiped record (section 10)
 
+# One packer for all: its call holds the interpreter lock from begin to end, and making one costs more than packing.
+_PACK: Final = msgpack.Packer(use_bin_type=True).pack
+
 Plain = None | bool | int | bytes | str | tuple["Plain", ...]
 
 
@@ -26,7 +29,7 @@ class Malformed(CallerFault):
 
 def encode(value: tuple[Plain, ...]) -> bytes:
     """Canonical bytes of one record; the caller gives only ints in u64, bytes, str, bool, None and tuples."""
-    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    packed: bytes = _PACK(value)
     return packed
 
 

@@ -334,5 +334,15 @@ def _place(view: LedgerView, block: Block, account: AccountRecord) -> Refusal | 
 def _effects(block: Block, identity: Hash, account: AccountRecord, change: Change) -> Effects:
     assert moves_balance(change.moves), "a rule would break the supply identity"
     representative: Address = block.representative or account.representative
-    after = change.account._replace(head=identity, height=account.height + 1, representative=representative)
+    now = change.account
+    after = AccountRecord(
+        now.address,
+        identity,
+        account.height + 1,
+        now.xusd,
+        now.xe,
+        representative,
+        now.last_claim,
+        now.final_height,
+    )
     return Effects(block, identity, after, change.pending_put, change.pending_delete, change.lease, change.moves)

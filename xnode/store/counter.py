@@ -29,7 +29,8 @@ def sum_moves(moves: tuple[Move, ...]) -> Totals:
     """The change of each bucket that these moves touch."""
     sums: Totals = {}
     for asset, bucket, delta in moves:
-        sums[(asset, bucket)] = sums.get((asset, bucket), 0) + delta
+        key = (asset, bucket)
+        sums[key] = sums.get(key, 0) + delta
     return sums
 
 
@@ -69,7 +70,9 @@ class Counter:
         self.blocks, self.accounts, self.sequence, self.last_arrival, digest, totals = tally
         self.totals = dict(totals)
         self._digest = int.from_bytes(digest, "big")
-        self.shifts: dict[int, int] = {}  # what each bucket of frontiers gained
+        self._before: dict[Address, AccountRecord | None] = {}  # accounts as they were when they were first counted
+        self._after: dict[Address, AccountRecord | None] = {}
+        self._shifts: dict[int, int] | None = {}
         self._key = genesis.network_key
 
     def add(self, moves: tuple[Move, ...], before: AccountRecord | None, after: AccountRecord, sequence: int) -> None:
@@ -90,16 +93,30 @@ class Counter:
         self.accounts -= before is None
 
     def _shift(self, gone: AccountRecord | None, come: AccountRecord | None) -> None:
-        delta = 0
-        for record, sign in ((gone, -1), (come, 1)):
-            if record is not None:
-                delta += sign * frontier_mark(self._key, record)
         shown = come or gone
         assert shown is not None
-        bucket = bucket_of(shown.address)
-        self.shifts[bucket] = self.shifts.get(bucket, 0) + delta
+        self._before.setdefault(shown.address, gone)
+        self._after[shown.address] = come
+        self._shifts = None
+
+    def _mark(self, record: AccountRecord | None) -> int:
+        return 0 if record is None else frontier_mark(self._key, record)
+
+    def shifts(self) -> dict[int, int]:
+        """What the sum of each bucket of frontiers gained: hashed once an account, however many blocks it got."""
+        if self._shifts is None:
+            self._shifts = self._summed()
+        return self._shifts
+
+    def _summed(self) -> dict[int, int]:
+        found: dict[int, int] = {}
+        for address, before in self._before.items():
+            bucket = bucket_of(address)
+            gained = self._mark(self._after[address]) - self._mark(before)
+            found[bucket] = found.get(bucket, 0) + gained
+        return found
 
     def tally(self) -> Tally:
         """The counts now."""
-        digest = ((self._digest + sum(self.shifts.values())) % SUM_MODULUS).to_bytes(SUM_BYTES, "big")
+        digest = ((self._digest + sum(self.shifts().values())) % SUM_MODULUS).to_bytes(SUM_BYTES, "big")
         return Tally(self.blocks, self.accounts, self.sequence, self.last_arrival, digest, dict(self.totals))

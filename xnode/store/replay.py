@@ -115,7 +115,7 @@ class Replay(LedgerView):
         yield UNDO, {UNDO + at: pack_undo(undo) for at, undo in self.undos.items()}
         weights = sum_weights(accounts).items()
         rows = {key: value or b"" for item in weights for key, value in weight_rows(item[0], 0, item[1]).items()}
-        sums = {bucket: shift % SUM_MODULUS for bucket, shift in self.counter.shifts.items()}
+        sums = {bucket: shift % SUM_MODULUS for bucket, shift in self.counter.shifts().items()}
         yield FRONTIER_SUM, {sum_key(bucket): item.to_bytes(SUM_BYTES, "big") for bucket, item in sums.items() if item}
         for prefix in (WEIGHT, HEAVIEST):
             yield prefix, {key: value for key, value in rows.items() if key[:1] == prefix}

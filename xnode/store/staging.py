@@ -53,6 +53,7 @@ class Staging(PointReads):
         self._charters = charters
         self._sums = sums  # of frontiers by bucket, as they are on disk; shared by all transactions, filled when needed
         self._changes: dict[bytes, bytes | None] = {}
+        self._read: dict[bytes, bytes | None] = {}  # nobody else writes meanwhile: rules and checks ask the same
         self._accounts: dict[Address, AccountRecord] = {}  # staged or read: spares decoding them again
         self._weights: dict[Address, int] = {}  # those that changed; their rows are made at the end
         self._undos: dict[bytes, Undo | None] = {}  # likewise, by place
@@ -71,7 +72,11 @@ class Staging(PointReads):
 
     def _get(self, key: bytes) -> bytes | None:
         self.check_open()
-        return self._changes[key] if key in self._changes else self._database.get(key)
+        if key in self._changes:
+            return self._changes[key]
+        if key not in self._read:
+            self._read[key] = self._database.get(key)
+        return self._read[key]
 
     def account(self, address: Address) -> AccountRecord | None:
         """The account with what is staged."""
@@ -119,7 +124,7 @@ class Staging(PointReads):
         return rows
 
     def _frontier_sums(self) -> dict[int, int]:
-        shifts = self.counter.shifts
+        shifts = self.counter.shifts()
         for bucket in shifts.keys() - self._sums.keys():
             self._sums[bucket] = int.from_bytes(self._database.get(sum_key(bucket)) or b"", "big")
         return {bucket: (self._sums[bucket] + shift) % SUM_MODULUS for bucket, shift in shifts.items() if shift}
@@ -172,10 +177,10 @@ class Staging(PointReads):
 
     def put_block(self, stored: StoredBlock, wire: bytes = b"") -> None:
         """A block with its indexes; `wire` is its wire form, where that is at hand."""
-        at = place(stored.block.account, stored.height)
-        self.put(CHAIN + at, pack_block(stored, wire))
-        self.put(PLACE + stored.block_hash, at)
-        self.put(ARRIVAL + number(stored.sequence), at)
+        at, changes = place(stored.block.account, stored.height), self._changes
+        changes[CHAIN + at] = pack_block(stored, wire)
+        changes[PLACE + stored.block_hash] = at
+        changes[ARRIVAL + number(stored.sequence)] = at
 
     def drop_block(self, stored: StoredBlock) -> None:
         """Takes the same away."""

@@ -6,6 +6,7 @@ the rules have checked them already, and neither trusts the other.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from xnode.core.charter import Charters
 from xnode.core.genesis import Genesis
@@ -22,6 +23,10 @@ from xnode.store.schema import NOTE_BYTES_MAX, note_key
 from xnode.store.staging import Changes, Staging
 from xnode.store.state import changed_rows
 from xnode.store.undo import make_undo
+
+
+_BALANCES: Final = Bucket.BALANCES  # looking up a member of an enumeration takes longer than the sum
+_PENDING: Final = Bucket.PENDING
 
 
 class Transaction(Staging):
@@ -156,10 +161,9 @@ class Transaction(Staging):
         sums = sum_moves(effects.moves)
         for asset, was, balance in ((Asset.XUSD, before.xusd, after.xusd), (Asset.XE, before.xe, after.xe)):
             require(0 <= balance <= U64_MAX, "a balance would leave u64")
-            moved = sums.get((asset, Bucket.BALANCES), 0)
-            require(balance - was == moved, "the balance does not move as the moves say")
+            require(balance - was == sums.get((asset, _BALANCES), 0), "the balance does not move as the moves say")
             opened = put.amount if put is not None and put.asset is asset else 0
             closed = gone.amount if gone is not None and gone.asset is asset else 0
-            require(opened - closed == sums.get((asset, Bucket.PENDING), 0), "pending is not what moved there")
+            require(opened - closed == sums.get((asset, _PENDING), 0), "pending is not what moved there")
         require(gone is None or self.pending(gone.destination, gone.source) == gone, "nothing is pending there")
         require(put is None or self.pending(put.destination, put.source) is None, "the entry is already there")

@@ -37,7 +37,7 @@ def make_undo(view: LedgerView, effects: Effects) -> Undo:
     touched = effects.lease.lease_hash if effects.lease is not None else ZERO_HASH
     lease = view.lease(touched) if effects.lease is not None else None
     return Undo(
-        account=None if before is None else before._replace(final_height=0),
+        account=None if before is None else AccountRecord(*before[:-1], 0),
         pending_put=effects.pending_put,
         pending_delete=effects.pending_delete,
         lease_hash=touched,
