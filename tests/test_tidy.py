@@ -33,6 +33,7 @@ FLOORS = {
     "core": 0,
     "config": 1,
     "loop_watch": 1,
+    "checking": 2,
     "store": 2,
     "pow": 2,
     "net": 2,

@@ -26,6 +26,7 @@ from xnode.api.bridge import open_bridge
 from xnode.api.port import Check, PeerView
 from xnode.api.server import Bound, serve_http
 from xnode.api.settings import ApiSettings
+from xnode.checking.checker import Checker
 from xnode.config import LOOPBACK, Config, DataDir
 from xnode.core.faults import Fault, OperatorFault
 from xnode.core.genesis import Genesis
@@ -141,7 +142,11 @@ async def _node(data_dir: DataDir, config: Config) -> AsyncIterator[tuple[NodeSe
         )
         rpc = Rpc(network)
         handshake = Handshake(network, rpc, Hello(genesis.network_id, genesis.genesis_hash, __version__))
-        outside = Outside(time.time_ns, time.monotonic_ns, secrets.token_bytes, network, rpc, handshake, solver)
+        checker = Checker(genesis.network_key, genesis.work_difficulty)
+        await stack.enter_async_context(checker.working(max(1, (os.cpu_count() or 1) - 1)))
+        outside = Outside(
+            time.time_ns, time.monotonic_ns, secrets.token_bytes, network, rpc, handshake, solver, checker
+        )
         limits = TunnelLimits(config.tunnels_max, config.tunnels_per_lease_max)
         roles = Roles(key, genesis, store, topics, outside, Settings(config.timekeeper, hosting, limits))
         nursery = await stack.enter_async_context(_tunnel_nursery())

@@ -185,7 +185,7 @@ def decode_block(data: bytes) -> Block:
     if len(values) != len(form):
         raise Malformed(f"a {kind.name.lower()} block has {len(form)} elements")
     for value, (wanted, size), name in zip(values, form, NAMES[kind], strict=True):
-        if type(value) is not wanted or (size and len(value) != size):
+        if type(value) is not wanted or (isinstance(value, bytes) and len(value) != size):
             _check_odd(name, value)
     return _built(kind, body_type, values)
 
@@ -201,8 +201,10 @@ def _built(kind: BlockType, body_type: type[Body], values: tuple[Any, ...]) -> B
     own = values[len(COMMON) : -2]
     if kind in ATTESTED:
         own = (*own[:-1], _attestations(own[-1]))
-    common = (kind, values[1], values[2], _asset(values[3]), *values[4 : len(COMMON)])
-    return Block(*common, body_type(*own), values[-2], values[-1])
+    _, account, previous, asset, balance, representative, timestamp, *_ = values
+    body = body_type(*own)
+    signature, work = values[-2:]
+    return Block(kind, account, previous, _asset(asset), balance, representative, timestamp, body, signature, work)
 
 
 def _kind(values: tuple[Plain, ...]) -> tuple[BlockType, type[Body]]:

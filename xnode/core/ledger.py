@@ -106,9 +106,12 @@ class AccountRecord(NamedTuple):
 
     def with_balance(self, asset: Asset, amount: int) -> "AccountRecord":
         """The same account with another balance of `asset`."""
-        address, head, height, xusd, xe, *others = self
-        balances = (amount, xe) if asset is Asset.XUSD else (xusd, amount)
-        return AccountRecord(address, head, height, *balances, *others)  # _replace takes four times as long
+        address, head, height, xusd, xe, representative, last_claim, final_height = self
+        if asset is Asset.XUSD:
+            xusd = amount
+        else:
+            xe = amount
+        return AccountRecord(address, head, height, xusd, xe, representative, last_claim, final_height)  # quicker: hot
 
 
 class Pending(NamedTuple):

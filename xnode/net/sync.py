@@ -1,63 +1,40 @@
 """The stream /xnode/sync/1.0.0: fetches the blocks that we miss, serves those that others miss (protocol section 10).
 
-`sync_plan.py` says what may be sent and whose turn it is; here are the streams and their deadlines. One session is
-asked for at a time, so a slow peer costs the others at most one session's time, and rests after a fault.
+`sync_plan.py` says what may be sent, `sync_ranges.py` how ledgers are compared and who is asked for what, and
+`sync_rota.py` whose turn it is; here are the streams and their deadlines. A few peers are asked at once, each for parts
+of its own, so that a slow one costs the others nothing but the parts that it holds, for a minute at most.
 """
 
-from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import trio
 
-from xnode.core.faults import PeerFault, Unavailable
-from xnode.core.values import Address
+from xnode.core.faults import PeerFault
 from xnode.net import sync_plan as plan
 from xnode.net.ports import StreamHost
-from xnode.net.sessions import PeerSlots, read_record, session, time_limit, write_record
+from xnode.net.sessions import session
 from xnode.net.streams import PeerId, Stream
-from xnode.net.sync_plan import Asking, Comparison, Frontier, Record, Rota, SessionEnd
+from xnode.net.sync_plan import Asking, Frontier, Resume, Summary
+from xnode.net.sync_port import Judging, SyncSink, SyncSource
+from xnode.net.sync_progress import Phase, Progress, SyncProgress
+from xnode.net.sync_ranges import PARTS_ASKED_MAX, Shares, buckets_of, differing, pack_buckets
+from xnode.net.sync_rota import Rota, SessionEnd
+from xnode.net.sync_serving import SESSION_SECONDS_MAX, STEP_SECONDS_MAX, Serving, receive, send
+
+__all__ = ["STEP_SECONDS_MAX", "Phase", "Sync", "SyncSink", "SyncSource", "SyncState"]
 
 PROTOCOL: Final = "/xnode/sync/1.0.0"
-STEP_SECONDS_MAX: Final = 10.0  # for one message of the peer that serves us
-ASKER_STEP_SECONDS_MAX: Final = 60.0  # for one message of a peer that we serve: it applies a page in between
 SESSION_SECONDS: Final = 60.0  # then an asker makes way for its next peer
-SESSION_SECONDS_MAX: Final = 600.0  # then any session is cut
+SLOW_BLOCKS: Final = 1_000  # a session that brings fewer in this time is a slow peer's
 LOOK_SECONDS: Final = 1.0  # between looks at whose turn it is
-SERVED_MAX: Final = 16
-SERVED_PER_PEER_MAX: Final = 1
-
-
-class SyncSource(ABC):
-    """What this node can give. No call, and no step of an iterator, takes longer than a few milliseconds."""
-
-    @abstractmethod
-    def digest(self) -> bytes:
-        """32 bytes, equal on two nodes exactly if all their frontiers are."""
-
-    @abstractmethod
-    def frontiers(self) -> Iterator[Frontier]:
-        """(account, height, head) of every account with blocks, sorted by account."""
-
-    @abstractmethod
-    def missing(self, theirs: Mapping[Address, int], limit: int) -> Iterator[bytes]:
-        """Up to `limit` wire blocks above these heights (0 where unnamed), in their order of arrival here.
-
-        May yield b"" where it searches for long, so that others can run.
-        """
-
-
-class SyncSink(ABC):
-    """Where fetched blocks go."""
-
-    @abstractmethod
-    async def take(self, peer_id: PeerId, wires: Sequence[bytes]) -> int:
-        """Judges and applies blocks that a peer sent, in order; how many were new and good."""
+SESSIONS_MAX: Final = 4  # at once, as asker
+LANDING_MAX: Final = 3  # pages that are checked while one is applied
 
 
 class SyncState(NamedTuple):
-    """For people: the session that runs or ran last, and how many peers have what we have."""
+    """For people: the session that began last, and how many peers have what we have."""
 
     peer_id: PeerId | None
     is_running: bool
@@ -74,136 +51,177 @@ class Sync:
         self._source = source
         self._sink = sink
         self._rota = Rota()
-        self._slots = PeerSlots(SERVED_MAX, SERVED_PER_PEER_MAX)
+        self._shares = Shares()
+        self._progress: SyncProgress | None = None
         self._kicked = trio.Event()
         self._peer: PeerId | None = None
-        self._is_running = False
-        self._asking = Asking()
+        self._busy: set[PeerId] = set()
         self.counters: Counter[str] = Counter()
-        host.serve(PROTOCOL, self._serve)
+        self._serving = Serving(source, self.counters)
+        host.serve(PROTOCOL, self._serving.serve)
 
     def state(self) -> SyncState:
+        """What sync does."""
+        counters, equal = self.counters, self._rota.count(SessionEnd.EQUAL)
+        return SyncState(self._peer, bool(self._busy), counters["blocks_received"], counters["blocks_applied"], equal)
+
+    def progress(self) -> Progress:
         """How far sync is."""
-        equal = self._rota.count(SessionEnd.EQUAL)
-        return SyncState(self._peer, self._is_running, self._asking.received, self._asking.applied, equal)
+        has_peers = bool(self._host.peers())
+        return self._tracker().look(self._source.extent().blocks, has_peers, trio.current_time())
+
+    def phase(self) -> Phase:
+        """Whether the ledger is being filled."""
+        return self._tracker().phase(bool(self._host.peers()), trio.current_time())
 
     def kick(self, _peer_id: PeerId | None = None) -> None:
         """Looks at once whose turn it is, because a peer has come; fits `Handshake.on_greeted`."""
         self._kicked.set()
 
     async def run(self) -> None:
-        """Fetches from one connected peer after the other, for ever."""
-        while True:
-            self._kicked = trio.Event()
-            peers = [peer.peer_id for peer in self._host.peers()]
-            peer_id = self._rota.next(peers, trio.current_time())
-            if peer_id is None:
-                with trio.move_on_after(LOOK_SECONDS):
-                    await self._kicked.wait()
-            else:
-                await self.fetch(peer_id)
+        """Fetches from the connected peers, for ever."""
+        self._tracker()
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._kicked = trio.Event()
+                peer_id = self._next()
+                if peer_id is None:
+                    with trio.move_on_after(LOOK_SECONDS):
+                        await self._kicked.wait()
+                else:
+                    self._busy.add(peer_id)
+                    nursery.start_soon(self._fetch_and_kick, peer_id)
 
     async def fetch(self, peer_id: PeerId) -> SessionEnd:
         """One session with one peer."""
-        self._peer, self._is_running, self._asking = peer_id, True, Asking()
+        self._peer = peer_id
+        self._busy.add(peer_id)
         try:
             end = await self._fetch(peer_id)
         except PeerFault as fault:
             self.counters[f"fault_{fault.code}"] += 1
             end = SessionEnd.FAULT
         finally:
-            self._is_running = False
+            self._busy.discard(peer_id)
+            self._shares.release(peer_id)
+            self._sink.flush()
         self.counters[f"session_{end.value}"] += 1
-        self._rota.on_end(peer_id, end, trio.current_time())
+        self._rota.on_end(peer_id, end, trio.current_time(), self._source.extent().digest)
+        if self._rota.is_met() and not self._busy:
+            self._tracker().on_met()
         return end
+
+    def _tracker(self) -> SyncProgress:
+        if self._progress is None:
+            self._progress = SyncProgress(trio.current_time())
+        return self._progress
+
+    def _next(self) -> PeerId | None:
+        for peer_id in list(self._serving.differing):
+            self._rota.on_differs(peer_id)
+        self._serving.differing.clear()
+        limit = 1 if self._sink.is_crowded() else SESSIONS_MAX
+        if len(self._busy) >= limit:
+            return None
+        peers = [peer.peer_id for peer in self._host.peers()]
+        return self._rota.next(peers, trio.current_time(), self._source.extent().digest, self._busy)
+
+    async def _fetch_and_kick(self, peer_id: PeerId) -> None:
+        await self.fetch(peer_id)
+        self._kicked.set()
 
     async def _fetch(self, peer_id: PeerId) -> SessionEnd:
         stream = await self._host.open_stream(peer_id, PROTOCOL, timeout=STEP_SECONDS_MAX)
         async with session(stream, SESSION_SECONDS_MAX):
-            await _send(stream, (plan.DIGEST, self._source.digest()))
-            if plan.parse_is_equal(await _receive(stream, plan.FRONTIERS_FRAME_BYTES_MAX)):
+            ours = self._source.extent()
+            await send(stream, (plan.DIGEST, ours.digest))
+            theirs = plan.parse_summary(await receive(stream, plan.SMALL_BYTES_MAX))
+            if theirs is None:
                 return SessionEnd.EQUAL
-            for page in plan.frontier_pages(self._source.frontiers()):
-                await _send(stream, page)
-            return await self._pull(stream)
+            wanted = differing(self._source.parts(), theirs.parts)
+            share = self._share(peer_id, wanted)
+            if not share:
+                await send(stream, ())
+                return SessionEnd.BUSY if wanted else SessionEnd.FRUITLESS
+            self._tracker().on_target(theirs.blocks)
+            resume = None if self._sink.is_crowded() else self._resume(peer_id, share, ours.blocks, theirs)
+            if resume is not None:
+                await send(stream, (plan.FOLLOW, *resume))
+            elif not await self._send_frontiers(stream, sorted(share)):
+                return SessionEnd.FRUITLESS
+            return await self._pull(stream, resume)
 
-    async def _pull(self, stream: Stream) -> SessionEnd:
-        makes_way_at = trio.current_time() + SESSION_SECONDS
-        while not self._asking.is_over:
-            if trio.current_time() > makes_way_at:
-                return SessionEnd.MORE
-            self._asking, question = plan.ask(self._asking)
-            await _send(stream, question)
-            record = await _receive(stream, plan.page_bytes_max(self._asking.asked))
-            self._asking, wires = plan.on_page(self._asking, record)
-            await self._apply(stream.peer_id, wires)
-        return SessionEnd.MORE if self._asking.received >= plan.SESSION_BLOCKS_MAX else SessionEnd.CAUGHT_UP
+    def _share(self, peer_id: PeerId, wanted: Sequence[int]) -> frozenset[int]:
+        peers = [peer.peer_id for peer in self._host.peers()]
+        others = 0 if self._sink.is_crowded() else self._rota.askable(peers, self._busy)
+        known = self._sink.resume(peer_id)
+        preferred = [] if known is None else [part for part in wanted if known.mask >> part & 1]
+        return self._shares.take(peer_id, wanted, preferred, min(1 + others, SESSIONS_MAX))
 
-    async def _apply(self, peer_id: PeerId, wires: Sequence[bytes]) -> None:
-        if wires:
-            applied = await self._sink.take(peer_id, wires)
-            self.counters["blocks_received"] += len(wires)
-            self.counters["blocks_applied"] += applied
-            self._asking = plan.on_applied(self._asking, len(wires), applied)
+    def _resume(self, peer_id: PeerId, share: frozenset[int], ours: int, theirs: Summary) -> Resume | None:
+        return plan.resume_from(self._sink.resume(peer_id), share, ours, theirs)
 
-    async def _serve(self, stream: Stream) -> None:
-        try:
-            with self._slots.take(stream.peer_id):
-                async with session(stream, SESSION_SECONDS_MAX):
-                    await self._serve_session(stream)
-                self.counters["served"] += 1
-        except Unavailable:
-            self.counters["served_busy"] += 1
-            await stream.reset()
-        except PeerFault as fault:  # its stream is reset; nothing else of the peer suffers
-            self.counters[f"served_{fault.code}"] += 1
+    async def _send_frontiers(self, stream: Stream, share: list[int]) -> bool:
+        """Tells what we have of the buckets that differ; False where none does any more."""
+        wanted: list[int] = []
+        for start in range(0, len(share), PARTS_ASKED_MAX):
+            parts = tuple(share[start : start + PARTS_ASKED_MAX])
+            await send(stream, (plan.ASK_BUCKETS, parts))
+            theirs = plan.parse_buckets(await receive(stream, plan.SMALL_BYTES_MAX), len(parts))
+            numbers = [bucket for part in parts for bucket in buckets_of(part)]
+            wanted += [numbers[index] for index in differing(self._source.buckets(parts), theirs)]
+        if not wanted:
+            await send(stream, ())
+            return False
+        frontiers, buckets = await self._frontiers_of(wanted)
+        await send(stream, (plan.EXACT, pack_buckets(buckets)))
+        for page in plan.frontier_pages(frontiers):
+            await send(stream, page)
+        return True
 
-    async def _serve_session(self, stream: Stream) -> None:
-        digest = plan.parse_digest(await _receive(stream, plan.FRONTIERS_FRAME_BYTES_MAX))
-        if digest == self._source.digest():
-            await _send(stream, (plan.EQUAL,))
-            return
-        await _send(stream, (plan.DIFFERENT,))
-        await self._send_blocks(stream, await self._receive_heights(stream))
-
-    async def _receive_heights(self, stream: Stream) -> dict[Address, int]:
-        """What the asker has, letting others run while it is compared with ours."""
-        comparison, is_last = Comparison(self._source.frontiers()), False
-        while not is_last:
-            is_last = comparison.add(await _receive(stream, plan.FRONTIERS_FRAME_BYTES_MAX))
-            while not comparison.advance(plan.FRONTIERS_PAGE_MAX):
-                await trio.lowlevel.checkpoint()
-        return comparison.heights
-
-    async def _send_blocks(self, stream: Stream, heights: Mapping[Address, int]) -> None:
-        blocks = self._source.missing(heights, plan.SESSION_BLOCKS_MAX)
-        sent, is_last = 0, False
-        while not is_last and sent < plan.SESSION_BLOCKS_MAX:
-            record = await _receive(stream, plan.FRONTIERS_FRAME_BYTES_MAX, ASKER_STEP_SECONDS_MAX)
-            page, is_last = await _next_page(blocks, plan.parse_ask(record, sent))
-            await _send(stream, (plan.BLOCKS, page, is_last), ASKER_STEP_SECONDS_MAX)
-            sent += len(page)
-            self.counters["served_blocks"] += len(page)
-
-
-async def _next_page(blocks: Iterator[bytes], count: int) -> tuple[tuple[bytes, ...], bool]:
-    page: list[bytes] = []
-    while len(page) < count:
-        wire = next(blocks, None)
-        if wire is None:
-            return tuple(page), True
-        if wire:
-            page.append(wire)
-        else:
+    async def _frontiers_of(self, buckets: list[int]) -> tuple[list[Frontier], list[int]]:
+        """Our frontiers of the first of these buckets, as many as one session may carry."""
+        found: list[Frontier] = []
+        for count, bucket in enumerate(buckets):
+            if len(found) >= plan.FRONTIERS_SENT:
+                return found, buckets[:count]
+            for number, frontier in enumerate(self._source.frontiers([bucket])):
+                found.append(frontier)
+                if number % 256 == 255:
+                    await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint()
-    return tuple(page), False
+        return found, buckets
+
+    async def _pull(self, stream: Stream, resume: Resume | None) -> SessionEnd:
+        makes_way_at = trio.current_time() + SESSION_SECONDS
+        asking = Asking(resume is not None, after=resume.after if resume else 0)
+        landing: deque[tuple[Judging, Resume | None]] = deque()
+        while not asking.is_over and trio.current_time() <= makes_way_at:
+            while plan.may_ask(asking):
+                asking, question = plan.ask(asking)
+                await send(stream, question)
+            record = await receive(stream, plan.page_bytes_max(asking.asked[0]))
+            asking, wires = plan.on_page(asking, record)
+            self.counters["blocks_received"] += len(wires)
+            reached = resume._replace(after=asking.after) if resume else None
+            landing.append((self._sink.start(stream.peer_id, wires), reached))
+            if len(landing) >= LANDING_MAX:
+                asking = await self._land(asking, *landing.popleft())
+        for judging, reached in landing:
+            asking = await self._land(asking, judging, reached)
+        return _end_of(asking, trio.current_time() > makes_way_at)
+
+    async def _land(self, asking: Asking, judging: Judging, reached: Resume | None) -> Asking:
+        taken = await judging.land(reached)
+        self.counters["blocks_applied"] += taken.applied
+        self._tracker().on_applied(taken.applied, trio.current_time())
+        return plan.on_taken(asking, taken)
 
 
-async def _send(stream: Stream, record: Record, seconds: float = STEP_SECONDS_MAX) -> None:
-    with time_limit(seconds):
-        await write_record(stream, record)
-
-
-async def _receive(stream: Stream, bytes_max: int, seconds: float = STEP_SECONDS_MAX) -> Record:
-    with time_limit(seconds):
-        return await read_record(stream, bytes_max)
+def _end_of(asking: Asking, is_late: bool) -> SessionEnd:
+    if is_late and asking.received < SLOW_BLOCKS:
+        return SessionEnd.SLOW
+    if not asking.taken.applied and not asking.taken.held and (not asking.follows or asking.is_over):
+        return SessionEnd.FRUITLESS
+    is_full = asking.received >= plan.SESSION_BLOCKS_MAX or is_late or asking.pages >= plan.SESSION_PAGES_MAX
+    return SessionEnd.MORE if is_full or asking.follows else SessionEnd.CAUGHT_UP

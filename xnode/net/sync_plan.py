@@ -1,15 +1,19 @@
-"""Frontier sync without its input and output: messages, their limits, and whose turn it is (protocol section 10).
+"""A sync session without its input and output: messages and their limits (protocol section 10).
 
 Theory of operation. The asker sends the digest of its frontiers; if the other side's is equal both are done. Else it
-sends its frontiers in pages, sorted by account, and then asks for the blocks that it misses, page by page, with the
-number that it wants; so there is never more on its way than was asked for. The answer is exactly that many blocks, in
-the order in which they arrived at the other side, until its last page. Every deviation is a PeerFault.
-Where both sides have chains of one height with different heads, the other side sends its head, so that the asker's
-ledger sees the fork. A session ends after 10,000 blocks; the asker comes again after its other peers had their turn.
+learns where they differ (sync_ranges.py) and says in one of two ways what it wants, once a session:
+
+- Follow: all blocks of some parts in the order in which they arrived at the other side, after a given arrival number.
+  Each page says up to which number it goes, so that a session, or a process that was killed, goes on where it was. For
+  who lacks much: nothing is compared, nobody holds state, and blocks come after those that they rest on.
+- Exact: it sends its frontiers of the buckets that differ, and gets what is above them. For who lacks little.
+
+Then it asks for blocks, page by page, with the number that it wants; so there is never more on its way than was asked
+for. Every deviation is a PeerFault. Where both sides' chains differ at one height, the other side sends a few blocks
+from below its head on, so that the asker's ledger sees the fork. A session ends after 10,000 blocks.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from enum import Enum
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -17,20 +21,22 @@ from xnode.core.blocks import BLOCK_BYTES_MAX
 from xnode.core.codec import Plain
 from xnode.core.faults import PeerFault
 from xnode.core.values import HASH_BYTES, U64_MAX, Address, Hash
-from xnode.net.streams import PeerId
+from xnode.net.sync_ranges import BITMAP_BYTES, BUCKETS_PER_PART, FINGERPRINT_BYTES, PARTS_BYTES
 
 PAGE_BLOCKS: Final = 64  # the first page; each next one is twice as large
 PAGE_BLOCKS_MAX: Final = 256
+PAGES_AHEAD: Final = 4  # asked for before the first of them is applied
 SESSION_BLOCKS_MAX: Final = 10_000
-USELESS_BLOCKS_MAX: Final = 1024  # in a row of which our ledger took none, then the session ends
+SESSION_PAGES_MAX: Final = 400  # also empty ones
+USELESS_BLOCKS_MAX: Final = 1024  # in a row that our ledger refused, then the session ends
 FRONTIERS_PAGE_MAX: Final = 512
-FRONTIERS_MAX: Final = 1_000_000  # taken from one asker, and given to one
+FRONTIERS_SENT: Final = 20_000  # in one session; but a bucket is always sent whole
+FRONTIERS_MAX: Final = 1_000_000  # taken from one asker
+WANTED_MAX: Final = 10_000  # chains that are looked at for one asker in one session
+FORK_BLOCKS: Final = 16  # sent from below a height at which the chains differ
 DIGEST_BYTES: Final = 32
-FRONTIERS_FRAME_BYTES_MAX: Final = 64 * 1024  # also the bound of every small message
-INTERVAL_SECONDS: Final = 10.0  # between sessions when no peer is new
-REST_SECONDS: Final = 20.0  # after a fault, doubled with each further one
-REST_SECONDS_MAX: Final = 640.0
-PEERS_MAX: Final = 4096  # remembered by the rota
+SMALL_BYTES_MAX: Final = 64 * 1024  # the bound of every message without blocks
+FOLLOW_BEHIND_MIN: Final = 1_000  # blocks that the other side has more, from which on it is followed
 
 DIGEST: Final = 0
 FRONTIERS: Final = 1
@@ -38,37 +44,97 @@ ASK: Final = 2
 EQUAL: Final = 3
 DIFFERENT: Final = 4
 BLOCKS: Final = 5
+ASK_BUCKETS: Final = 6
+BUCKETS: Final = 7
+FOLLOW: Final = 8
+EXACT: Final = 9
 
 Record = tuple[Plain, ...]
 Frontier = tuple[Address, int, Hash]  # account, height (its number of blocks, from 1), hash of its last block
 
 
-def _malformed(what: str) -> PeerFault:
+class Summary(NamedTuple):
+    """What the other side says of its ledger where it differs from ours; none of it is proven."""
+
+    parts: bytes  # a fingerprint each
+    blocks: int
+    last_arrival: int
+
+
+class Resume(NamedTuple):
+    """How far a peer has been followed: these parts (as a mask) up to its arrival number `after`."""
+
+    mask: int
+    after: int
+
+
+class Taken(NamedTuple):
+    """What became of fetched blocks: new and good, known before, held until another one comes, refused."""
+
+    applied: int = 0
+    known: int = 0
+    held: int = 0
+    refused: int = 0
+
+
+def malformed(what: str) -> PeerFault:
+    """The fault of a message that is not one."""
     return PeerFault("malformed", f"sync: {what}")
 
 
-def _is_int(value: Plain, low: int, high: int) -> bool:
+def is_int(value: Plain, low: int, high: int) -> bool:
+    """Whether it is an integer in these bounds, and no bool."""
     return type(value) is int and low <= value <= high
 
 
 def parse_digest(record: Record) -> bytes:
     """The asker's digest."""
     match record:
-        case (kind, bytes(digest)) if _is_int(kind, DIGEST, DIGEST) and len(digest) == DIGEST_BYTES:
+        case (kind, bytes(digest)) if is_int(kind, DIGEST, DIGEST) and len(digest) == DIGEST_BYTES:
             return digest
-    raise _malformed("the first message is (0, digest)")
+    raise malformed("the first message is (0, digest)")
 
 
-def parse_is_equal(record: Record) -> bool:
-    """What the other side says to the digest."""
-    if len(record) == 1 and _is_int(record[0], EQUAL, DIFFERENT):
-        return record[0] == EQUAL
-    raise _malformed("the answer to a digest is (3,) or (4,)")
+def parse_summary(record: Record) -> Summary | None:
+    """What the other side says to the digest; None where all is equal."""
+    match record:
+        case (kind,) if is_int(kind, EQUAL, EQUAL):
+            return None
+        case (kind, bytes(parts), int(blocks), int(last)) if is_int(kind, DIFFERENT, DIFFERENT):
+            if len(parts) == PARTS_BYTES and is_int(blocks, 0, U64_MAX) and is_int(last, 0, U64_MAX):
+                return Summary(parts, blocks, last)
+    raise malformed("the answer to a digest is (3,) or (4, fingerprints, blocks, last arrival)")
+
+
+def parse_buckets(record: Record, parts: int) -> bytes:
+    """The fingerprints of the buckets of so many parts."""
+    match record:
+        case (kind, bytes(row)) if is_int(kind, BUCKETS, BUCKETS):
+            if len(row) == parts * BUCKETS_PER_PART * FINGERPRINT_BYTES:
+                return row
+    raise malformed("buckets are (7, fingerprints)")
+
+
+def parse_follow(record: Record) -> Resume:
+    """What an asker wants that follows."""
+    match record:
+        case (kind, mask, after) if is_int(kind, FOLLOW, FOLLOW) and is_int(mask, 1, U64_MAX):
+            if isinstance(mask, int) and isinstance(after, int) and is_int(after, 0, U64_MAX):
+                return Resume(mask, after)
+    raise malformed("following is (8, parts, after)")
+
+
+def parse_exact(record: Record) -> bytes:
+    """The bitmap of the buckets whose frontiers follow."""
+    match record:
+        case (kind, bytes(bitmap)) if is_int(kind, EXACT, EXACT) and len(bitmap) == BITMAP_BYTES:
+            return bitmap
+    raise malformed("exact is (9, bitmap of buckets)")
 
 
 def frontier_pages(frontiers: Iterable[Frontier]) -> Iterator[Record]:
-    """The messages that carry them; the last one says so. Above the limit the rest is left out."""
-    rest = islice(frontiers, FRONTIERS_MAX)
+    """The messages that carry them; the last one says so."""
+    rest = iter(frontiers)
     page = tuple(islice(rest, FRONTIERS_PAGE_MAX))
     while True:
         following = tuple(islice(rest, FRONTIERS_PAGE_MAX))
@@ -79,161 +145,144 @@ def frontier_pages(frontiers: Iterable[Frontier]) -> Iterator[Record]:
 
 
 class Comparison:
-    """The asker's frontiers against ours on the other side, both sorted, so that only what both have is kept."""
+    """The asker's frontiers against ours of the same buckets, both sorted; only chains of which we have more are kept.
+
+    `wanted` maps an account to the height and head of the asker's chain (0 and zeros: none), WANTED_MAX at most.
+    """
 
     def __init__(self, ours: Iterator[Frontier]) -> None:
-        self.heights: dict[Address, int] = {}  # above which the asker should get our blocks; 0 where unnamed
+        self.wanted: dict[Address, tuple[int, Hash]] = {}
         self._ours = ours
         self._our_next = next(ours, None)
         self._page: list[Frontier] = []  # theirs, the first one last
+        self._is_last = False
         self._last_account = b""
         self._count = 0
 
     def add(self, record: Record) -> bool:
         """Takes one page of theirs; whether it was the last. Raises PeerFault, also for one account too many."""
         match record:
-            case (kind, tuple(entries), bool(last)) if _is_int(kind, FRONTIERS, FRONTIERS):
+            case (kind, tuple(entries), bool(last)) if is_int(kind, FRONTIERS, FRONTIERS):
                 self._count += len(entries)
                 if len(entries) > FRONTIERS_PAGE_MAX or self._count > FRONTIERS_MAX:
                     raise PeerFault("too_many", "sync: too many frontiers")
                 if not entries and not last:
-                    raise _malformed("an empty page that is not the last")
+                    raise malformed("an empty page that is not the last")
                 self._page = [self._parse(entry) for entry in entries][::-1]
+                self._is_last = last
                 return last
-        raise _malformed("frontiers are (1, entries, last)")
+        raise malformed("frontiers are (1, entries, last)")
 
     def _parse(self, entry: Plain) -> Frontier:
         match entry:
             case (bytes(account), height, bytes(head)):
                 sizes_fit = len(account) == HASH_BYTES == len(head) and account > self._last_account
-                if sizes_fit and isinstance(height, int) and _is_int(height, 1, U64_MAX):
+                if sizes_fit and isinstance(height, int) and is_int(height, 1, U64_MAX):
                     self._last_account = account
                     return Address(account), height, Hash(head)
-        raise _malformed("a frontier is (account, height, head), sorted by account")
+        raise malformed("a frontier is (account, height, head), sorted by account")
 
     def advance(self, steps_max: int) -> bool:
         """Compares so many accounts; whether the page is used up, so that the next one may be added."""
         for _ in range(steps_max):
-            if not self._page or self._our_next is None:
+            ours = self._our_next
+            theirs = self._page[-1] if self._page else None
+            if ours is None or len(self.wanted) >= WANTED_MAX or (theirs is None and not self._is_last):
                 return True
-            their_account = self._page[-1][0]
-            if their_account <= self._our_next[0]:
-                self._note(self._page.pop(), self._our_next)
-            else:
-                self._our_next = next(self._ours, None)
+            if theirs is not None and theirs[0] < ours[0]:
+                self._page.pop()
+                continue
+            is_same = theirs is not None and theirs[0] == ours[0]
+            self._note(ours, self._page.pop() if is_same else (ours[0], 0, Hash(bytes(HASH_BYTES))))
+            self._our_next = next(self._ours, None)
         return False
 
-    def _note(self, theirs: Frontier, ours: Frontier) -> None:
+    def _note(self, ours: Frontier, theirs: Frontier) -> None:
         account, height, head = theirs
-        if account == ours[0]:
-            is_fork = height == ours[1] and head != ours[2]
-            self.heights[account] = height - 1 if is_fork else height
+        if ours[1] > height or (ours[1] == height and ours[2] != head):
+            self.wanted[account] = (height, head)
 
 
 class Asking(NamedTuple):
     """The asker's side once it asks for blocks."""
 
-    asked: int = 0  # on its way
+    follows: bool
+    asked: tuple[int, ...] = ()  # pages on their way
     received: int = 0
-    applied: int = 0
-    useless: int = 0  # received since one was last applied
+    pages: int = 0
+    after: int = 0  # the arrival number that the last page reached
     page: int = PAGE_BLOCKS
     is_over: bool = False
+    taken: Taken = Taken()
+    refused: int = 0  # since one was last of use
+
+
+def may_ask(state: Asking) -> bool:
+    """Whether another page may be asked for before those on their way have come."""
+    coming = state.received + sum(state.asked)
+    is_bounded = coming < SESSION_BLOCKS_MAX and state.pages + len(state.asked) < SESSION_PAGES_MAX
+    return not state.is_over and len(state.asked) < PAGES_AHEAD and is_bounded
 
 
 def ask(state: Asking) -> tuple[Asking, Record]:
     """Asks for the next page."""
-    count = min(state.page, SESSION_BLOCKS_MAX - state.received)
+    count = min(state.page, SESSION_BLOCKS_MAX - state.received - sum(state.asked))
     page = min(2 * state.page, PAGE_BLOCKS_MAX)
-    return state._replace(asked=count, page=page), (ASK, count)
+    return state._replace(asked=(*state.asked, count), page=page), (ASK, count)
 
 
 def page_bytes_max(count: int) -> int:
     """The longest frame that a page of `count` blocks can be."""
-    return 16 + count * (BLOCK_BYTES_MAX + 5)
+    return 32 + count * (BLOCK_BYTES_MAX + 5)
 
 
 def on_page(state: Asking, record: Record) -> tuple[Asking, tuple[bytes, ...]]:
-    """Takes the page that was asked for."""
+    """Takes the page that was asked for first."""
     match record:
-        case (kind, tuple(items), bool(last)) if _is_int(kind, BLOCKS, BLOCKS):
+        case (kind, tuple(items), int(after), bool(last)) if is_int(kind, BLOCKS, BLOCKS):
             wires = tuple(item for item in items if isinstance(item, bytes) and 0 < len(item) <= BLOCK_BYTES_MAX)
-            if len(wires) != len(items) or len(set(wires)) != len(wires):
-                raise _malformed("a page holds whole blocks, each once")
-            if len(wires) > state.asked or (len(wires) < state.asked and not last):
-                raise PeerFault("not_asked", f"sync: {len(wires)} blocks came, {state.asked} were asked for")
-            received = state.received + len(wires)
-            is_over = last or received >= SESSION_BLOCKS_MAX
-            return state._replace(asked=0, received=received, is_over=is_over), wires
-    raise _malformed("a page is (5, blocks, last)")
+            if len(wires) != len(items) or len(set(wires)) != len(wires) or not is_int(after, 0, U64_MAX):
+                raise malformed("a page holds whole blocks, each once")
+            _check_amount(state, len(wires), after, last)
+            asked, received = state.asked[1:], state.received + len(wires)
+            pages = state.pages + 1
+            is_over = last or (not asked and (received >= SESSION_BLOCKS_MAX or pages >= SESSION_PAGES_MAX))
+            return state._replace(asked=asked, received=received, pages=pages, after=after, is_over=is_over), wires
+    raise malformed("a page is (5, blocks, arrival number, last)")
 
 
-def on_applied(state: Asking, sent: int, applied: int) -> Asking:
-    """Counts what the ledger took of a page of `sent`. Raises PeerFault(useless) where a peer only costs time."""
-    useless = 0 if applied else state.useless + sent
-    if useless > USELESS_BLOCKS_MAX:
-        raise PeerFault("useless", f"sync: none of the last {useless} blocks could be applied")
-    return state._replace(applied=state.applied + applied, useless=useless)
+def _check_amount(state: Asking, count: int, after: int, last: bool) -> None:
+    """Only a page of a log in which most is of other parts may be short, and it must have got on."""
+    is_short_allowed = last or (state.follows and after > state.after)
+    if count > state.asked[0] or (count < state.asked[0] and not is_short_allowed):
+        raise PeerFault("not_asked", f"sync: {count} blocks came, {state.asked[0]} were asked for")
+    if state.follows and after < state.after:
+        raise malformed("arrival numbers go back")
+
+
+def on_taken(state: Asking, taken: Taken) -> Asking:
+    """Counts what the ledger took of a page. Raises PeerFault(useless) where a peer only costs time."""
+    refused = 0 if taken.applied or taken.known else state.refused + taken.refused
+    if refused > USELESS_BLOCKS_MAX:
+        raise PeerFault("useless", f"sync: none of the last {refused} blocks could be applied")
+    total = Taken(*(old + new for old, new in zip(state.taken, taken, strict=True)))
+    return state._replace(taken=total, refused=refused)
 
 
 def parse_ask(record: Record, sent: int) -> int:
     """The number of blocks wanted, 1 to 256, by an asker who got `sent` in this session."""
     match record:
-        case (kind, int(count)) if _is_int(kind, ASK, ASK) and _is_int(count, 1, PAGE_BLOCKS_MAX):
+        case (kind, int(count)) if is_int(kind, ASK, ASK) and is_int(count, 1, PAGE_BLOCKS_MAX):
             if sent + count > SESSION_BLOCKS_MAX:
                 raise PeerFault("too_many", f"sync: a session has {SESSION_BLOCKS_MAX} blocks at most")
             return count
-    raise _malformed(f"blocks are asked for by (2, count), count at most {PAGE_BLOCKS_MAX}")
+    raise malformed(f"blocks are asked for by (2, count), count at most {PAGE_BLOCKS_MAX}")
 
 
-class SessionEnd(Enum):
-    """How a session ended for the asker."""
-
-    EQUAL = "equal"  # both have the same
-    CAUGHT_UP = "caught_up"  # we have got all that the other side had
-    MORE = "more"  # there is more to get
-    FAULT = "fault"
-
-
-class Rota:
-    """Whose turn it is: new peers first, then those with more to give, then every 10 s the one longest not asked."""
-
-    def __init__(self) -> None:
-        self._last: dict[PeerId, float] = {}
-        self._ends: dict[PeerId, SessionEnd] = {}
-        self._faults: dict[PeerId, int] = {}
-        self._last_any = float("-inf")
-
-    def next(self, peers: Sequence[PeerId], now: float) -> PeerId | None:
-        """The connected peer to ask now, if any; `now` in s. Faults of peers that left stay remembered, bounded."""
-        self._forget(peers)
-        ready = sorted((self._last.get(peer, float("-inf")), peer) for peer in peers if self._is_ready(peer, now))
-        eager = [peer for _, peer in ready if self._ends.get(peer) in (None, SessionEnd.MORE)]
-        if eager:
-            return eager[0]
-        return ready[0][1] if ready and now >= self._last_any + INTERVAL_SECONDS else None
-
-    def on_end(self, peer: PeerId, end: SessionEnd, now: float) -> None:
-        """Notes how a session ended."""
-        self._last[peer] = self._last_any = now
-        self._ends[peer] = end
-        if end is SessionEnd.FAULT:
-            self._faults[peer] = self._faults.get(peer, 0) + 1
-        else:
-            self._faults.pop(peer, None)
-
-    def count(self, end: SessionEnd) -> int:
-        """How many connected peers ended their last session so."""
-        return sum(1 for known in self._ends.values() if known is end)
-
-    def _is_ready(self, peer: PeerId, now: float) -> bool:
-        faults = self._faults.get(peer, 0)
-        rest = min(REST_SECONDS * 2 ** min(faults - 1, 16), REST_SECONDS_MAX) if faults else 0.0
-        return now >= self._last.get(peer, float("-inf")) + rest
-
-    def _forget(self, peers: Sequence[PeerId]) -> None:
-        here = set(peers)
-        self._ends = {peer: end for peer, end in self._ends.items() if peer in here}
-        if len(self._last) > PEERS_MAX:
-            self._last = {peer: at for peer, at in self._last.items() if peer in here}
-            self._faults = {peer: count for peer, count in self._faults.items() if peer in here}
+def resume_from(known: Resume | None, share: Iterable[int], ours: int, theirs: Summary) -> Resume | None:
+    """Where to follow a peer from; None for an exact session. `ours` counts our blocks, `known` is how far we were."""
+    mask = sum(1 << part for part in share)
+    if known is not None and known.mask & mask and theirs.last_arrival >= known.after + FOLLOW_BEHIND_MIN:
+        return Resume(known.mask & mask, known.after)
+    is_far_behind = theirs.blocks >= 2 * ours + FOLLOW_BEHIND_MIN
+    return Resume(mask, 0) if known is None and is_far_behind else None

@@ -1,21 +1,24 @@
-"""The ledger as sync sees it: what this node can give, and where fetched blocks go (protocol section 10)."""
+"""The ledger as sync sees it: what this node can give (protocol section 10). Blocks leave as they are stored."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from heapq import heapify, heappop, heappush
 from typing import Final
 
-from xnode.core.blocks import encode_block
-from xnode.core.codec import Malformed
-from xnode.core.faults import PeerFault
-from xnode.core.values import Address
-from xnode.net.streams import PeerId
-from xnode.net.sync import SyncSink, SyncSource
-from xnode.net.sync_plan import Frontier
-from xnode.roles.replica import Replica
-from xnode.store.records import StoredBlock
+from xnode.core.hashing import Tag, tagged_hash
+from xnode.core.values import ZERO_HASH, Address, Hash
+from xnode.net.sync_plan import FORK_BLOCKS, Frontier
+from xnode.net.sync_port import Extent, Logged, SyncSource
+from xnode.net.sync_ranges import BUCKETS, BUCKETS_PER_PART, FINGERPRINT_BYTES, PARTS, part_of
+from xnode.store.counter import SUM_MODULUS
+from xnode.store.schema import SUM_BYTES
+from xnode.store.snapshot import Snapshot
 from xnode.store.store import Store
 
-PAGE: Final = 256  # rows read at once
+PAGE: Final = 128  # rows read at once: about 2 ms
+LOG_PAGE: Final = 64
 NOTHING_YET: Final = b""  # tells sync to let others run
+
+assert BUCKETS == PARTS * BUCKETS_PER_PART
 
 
 class LedgerSource(SyncSource):
@@ -23,57 +26,90 @@ class LedgerSource(SyncSource):
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._key = store.genesis.network_key
 
-    def digest(self) -> bytes:
-        """Equal where all frontiers are."""
+    def extent(self) -> Extent:
+        """See SyncSource."""
         with self._store.snapshot() as view:
-            return view.frontiers_digest()
+            tally = view.tally()
+        return Extent(tally.digest, tally.blocks, tally.last_arrival)
 
-    def frontiers(self) -> Iterator[Frontier]:
-        """All chains' ends by account."""
-        after: Address | None = None
-        while True:
-            with self._store.snapshot() as view:
-                page = view.frontiers(after, PAGE)
-            yield from ((item.address, item.height, item.head) for item in page)
-            if len(page) < PAGE:
-                return
-            after = page[-1].address
+    def parts(self) -> bytes:
+        """See SyncSource."""
+        with self._store.snapshot() as view:
+            sums = view.frontier_sums()
+        starts = range(0, BUCKETS, BUCKETS_PER_PART)
+        return b"".join(self._fingerprint(sum(sums[start : start + BUCKETS_PER_PART])) for start in starts)
 
-    def missing(self, theirs: Mapping[Address, int], limit: int) -> Iterator[bytes]:
-        """The blocks above these heights in our order of arrival, from the first that is missing on."""
-        sequence, found = self._before_first(theirs), 0
-        while found < limit:
+    def buckets(self, parts: Sequence[int]) -> bytes:
+        """See SyncSource."""
+        with self._store.snapshot() as view:
+            rows = [view.frontier_sums(part * BUCKETS_PER_PART, BUCKETS_PER_PART) for part in parts]
+        return b"".join(self._fingerprint(item) for row in rows for item in row)
+
+    def _fingerprint(self, total: int) -> bytes:
+        data = (total % SUM_MODULUS).to_bytes(SUM_BYTES, "big")
+        return tagged_hash(self._key, Tag.FRONTIERS, data)[:FINGERPRINT_BYTES]
+
+    def frontiers(self, buckets: Sequence[int]) -> Iterator[Frontier]:
+        """See SyncSource."""
+        for bucket in buckets:
+            after: Address | None = None
+            while True:
+                with self._store.snapshot() as view:
+                    page = view.frontiers_in(bucket, after, PAGE)
+                yield from ((item.address, item.height, item.head) for item in page)
+                if len(page) < PAGE:
+                    break
+                after = page[-1].address
+
+    def missing(self, wanted: Mapping[Address, tuple[int, Hash]], limit: int) -> Iterator[bytes]:
+        """See SyncSource: a merge of the wanted chains by arrival; only blocks that are sent are read."""
+        line: list[tuple[int, Address, int]] = []  # (arrival, account, height) of the next block of each chain
+        accounts = list(wanted.items())
+        for start in range(0, len(accounts), PAGE):
             with self._store.snapshot() as view:
-                page = view.blocks_since(sequence, PAGE)
-            wanted = [item for item in page if item.height > theirs.get(item.block.account, 0)]
-            yield from (encode_block(item.block) for item in wanted[: limit - found])
-            found += len(wanted)
-            if len(page) < PAGE:
-                return
-            sequence = page[-1].sequence
+                for account, known in accounts[start : start + PAGE]:
+                    line += _first(view, account, known)
+            yield NOTHING_YET
+        heapify(line)
+        sent = 0
+        while line and sent < limit:
+            with self._store.snapshot() as view:
+                for _ in range(min(PAGE, limit - sent, len(line))):
+                    if line:
+                        yield from _pop(view, line)
+                        sent += 1
             yield NOTHING_YET
 
-    def _before_first(self, theirs: Mapping[Address, int]) -> int:
-        firsts: list[StoredBlock] = []
-        with self._store.snapshot() as view:
-            for account, height, _head in self.frontiers():
-                known = theirs.get(account, 0)
-                if known < height:
-                    first = view.block_at(account, known + 1)
-                    firsts += [first] if first is not None else []
-        return min((item.sequence for item in firsts), default=1) - 1
+    def log(self, parts: frozenset[int], after: int) -> Iterator[Logged]:
+        """See SyncSource."""
+        while True:
+            with self._store.snapshot() as view:
+                page = view.wires_since(after, LOG_PAGE)
+            for arrival, account, wire in page:
+                yield Logged(arrival, wire if part_of(account) in parts else b"")
+            if len(page) < LOG_PAGE:
+                return
+            after = page[-1][0]
 
 
-class LedgerSink(SyncSink):
-    """Applies a page as one batch."""
+def _first(view: Snapshot, account: Address, known: tuple[int, Hash]) -> list[tuple[int, Address, int]]:
+    """Where to begin with a chain: above what the asker has, or a little below where the chains differ."""
+    height, head = known
+    if head != ZERO_HASH:
+        standing = view.standing_at(account, height)
+        if standing is None or standing.block_hash != head:
+            height = max(0, height - FORK_BLOCKS)
+    following = view.standing_at(account, height + 1)
+    return [] if following is None else [(following.sequence, account, height + 1)]
 
-    def __init__(self, replica: Replica) -> None:
-        self._replica = replica
 
-    async def take(self, peer_id: PeerId, wires: Sequence[bytes]) -> int:
-        """How many were new and good; raises PeerFault(malformed) for bytes that are no block."""
-        try:
-            return self._replica.take_synced(wires)
-        except Malformed as error:
-            raise PeerFault("malformed", f"{peer_id} sent what is no block: {error}") from error
+def _pop(view: Snapshot, line: list[tuple[int, Address, int]]) -> Iterator[bytes]:
+    _, account, height = heappop(line)
+    following = view.standing_at(account, height + 1)
+    if following is not None:
+        heappush(line, (following.sequence, account, height + 1))
+    wire = view.wire_at(account, height)
+    if wire is not None:
+        yield wire

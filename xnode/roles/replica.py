@@ -14,7 +14,7 @@ from xnode.core.codec import Malformed
 from xnode.core.genesis import Genesis
 from xnode.core.held import Held
 from xnode.core.ledger import GAPS, Context, Effects, LedgerView, Outcome, Refusal
-from xnode.core.rules import check_alone, judge, judge_checked
+from xnode.core.rules import check_alone, judge, judge_checked, judge_identified
 from xnode.core.values import Hash
 from xnode.roles.pulse import Pulse
 from xnode.store.records import StoredBlock
@@ -50,6 +50,14 @@ class Decision(NamedTuple):
 
     confirmed: tuple[StoredBlock, ...] = ()
     undone: tuple[StoredBlock, ...] = ()
+
+
+class BulkBlock(NamedTuple):
+    """A block that has passed all checks that need no ledger; `wire` is empty where it has to be encoded anew."""
+
+    block: Block
+    block_hash: Hash
+    wire: bytes
 
 
 class Replica:
@@ -198,6 +206,18 @@ class Replica:
             return []
         transaction.stage(verdict)
         return [verdict, *self._release(transaction, verdict.block_hash, context)]
+
+    def stage_bulk(self, transaction: Transaction, found: "BulkBlock", context: Context) -> Effects | Outcome:
+        """Judges one of many old blocks whose own checks are done; stages it if it is good, holds it over a gap."""
+        verdict = judge_identified(transaction, found.block, found.block_hash, context)
+        if isinstance(verdict, Effects):
+            transaction.stage(verdict, found.wire)
+            return verdict
+        return self._refused(found.block, found.block_hash, verdict).outcome
+
+    def announce(self, applied: Sequence[Effects]) -> None:
+        """Tells everybody of blocks that `stage_bulk` staged, once they are committed."""
+        self._announce(applied)
 
     def _release(self, transaction: Transaction, arrived: Hash, context: Context) -> list[Effects]:
         """The held blocks that `arrived` sets free, and those that they set free in turn."""

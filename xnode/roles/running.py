@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import trio
 
+from xnode.checking.checker import Checker
 from xnode.core.directory import DirectoryRecord
 from xnode.core.faults import NotAllowed
 from xnode.core.genesis import Genesis
@@ -23,12 +24,13 @@ from xnode.net.tunnel import TunnelLimits, Tunnels
 from xnode.roles.admission import Admission, Terms
 from xnode.roles.attesting import Attesting
 from xnode.roles.author import Author, Worker
+from xnode.roles.bulk_intake import BulkIntake
 from xnode.roles.capacity import Capacity
 from xnode.roles.consumer import PROGRESS_METHOD, WITHDRAW_METHOD, WITHDRAWN_ANSWER, Consumer
 from xnode.roles.contacts import Contacts
 from xnode.roles.drain import Drain
 from xnode.roles.lease_log import LeaseLog
-from xnode.roles.ledger_sync import LedgerSink, LedgerSource
+from xnode.roles.ledger_sync import LedgerSource
 from xnode.roles.market_board import MarketBoard
 from xnode.roles.offering import Offering
 from xnode.roles.orphan_book import OrphanBook
@@ -74,6 +76,7 @@ class Outside(NamedTuple):
     rpc: Rpc
     handshake: Handshake
     worker: Worker
+    checker: Checker | None = None  # None: blocks are checked on the loop
 
 
 class Roles:
@@ -108,7 +111,8 @@ class Roles:
         access = HostAccess(store, self._address, dial) if dial else None
         self.tunnels = Tunnels(greeted, genesis.network_key, access, outside.random, settings.tunnels)
         self.tunnelling = Tunnelling(store, genesis, key, self.contacts, self.tunnels, dial, clock)
-        self.sync = Sync(greeted, LedgerSource(store), LedgerSink(self.replica))
+        intake = BulkIntake(store, genesis, self.replica, outside.checker)
+        self.sync = Sync(greeted, LedgerSource(store), intake)
         self.drain: Drain | None = None
         self.provider: Provider | None = None
         self.offering: Offering | None = None

@@ -48,6 +48,7 @@ class Store:
         self._database: Database | None = database
         self._reads_back = reads_back
         self._transaction: Transaction | None = None
+        self._lent: Callable[[], None] | None = None
         self._sums: dict[int, int] = {}  # of frontiers, by bucket
         self._failure: OperatorFault | None = None
         self._charters = genesis_charters(genesis)
@@ -104,6 +105,9 @@ class Store:
 
         Once a write has failed this raises its fault: what is on disk then is known only after a restart.
         """
+        if self._lent is not None:
+            settle, self._lent = self._lent, None
+            settle()
         if self._failure is not None:
             raise self._failure
         if self._transaction is not None and self._transaction.is_open:
@@ -112,6 +116,13 @@ class Store:
             self._open_database(), self.genesis, self._charters, self._sums, self._land
         )
         return self._transaction
+
+    def lend(self, settle: Callable[[], None] | None) -> None:
+        """Lets the open transaction stay open while others run: who needs one of its own meanwhile calls `settle`.
+
+        That must commit or discard it. None ends the loan. For work in many steps that land in one batch.
+        """
+        self._lent = settle
 
     def _land(self, changes: Changes, charters: Charters) -> None:
         self._write(changes)

@@ -24,7 +24,6 @@ from xnode.store.staging import Changes, Staging
 from xnode.store.state import changed_rows
 from xnode.store.undo import make_undo
 
-
 _BALANCES: Final = Bucket.BALANCES  # looking up a member of an enumeration takes longer than the sum
 _PENDING: Final = Bucket.PENDING
 

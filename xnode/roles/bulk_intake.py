@@ -1,0 +1,160 @@
+"""Old blocks by the hundred: checked elsewhere, judged in small steps, landed in one batch (protocol section 10).
+
+Theory of operation. A page's own checks run in the `checker` while earlier pages are judged. Judging takes a few blocks
+at a time and then lets others run, with the store's transaction staying open: whoever else needs one meanwhile settles
+it first, so it only ever holds whole blocks. A batch is committed when it is full, and at the end of a session; with it
+lands how far the peer was followed, so that a node killed at any moment goes on where its ledger is. Held blocks that a
+block sets free are judged in its step or the following ones, never in one go.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from xnode.checking.checker import Checker, Checking
+from xnode.checking.checks import Checked, Finding
+from xnode.core.blocks import open_block
+from xnode.core.codec import decode, encode
+from xnode.core.faults import PeerFault
+from xnode.core.genesis import Genesis
+from xnode.core.held import HELD_MAX
+from xnode.core.ledger import GAPS, Context, Effects, Outcome
+from xnode.core.values import Hash
+from xnode.net.streams import PeerId
+from xnode.net.sync_plan import PAGE_BLOCKS, Resume, Taken
+from xnode.net.sync_port import SyncSink
+from xnode.roles.replica import BulkBlock, Replica
+from xnode.store.store import Store
+from xnode.store.transaction import Transaction
+
+RESUME_SPACE: Final = "sync-resume"  # note space: peer id -> parts, arrival number
+RESUMES_MAX: Final = 64  # peers whose place is remembered
+STEP_BLOCKS: Final = 32  # judged before others run: about 3 ms
+BATCH_BLOCKS: Final = 512  # landed at once
+RELEASED_MAX: Final = 64  # held blocks that one block's step judges; the following ones judge the rest
+
+
+class BulkIntake(SyncSink):
+    """Where sync's blocks go."""
+
+    def __init__(self, store: Store, genesis: Genesis, replica: Replica, checker: Checker | None = None) -> None:
+        self._store = store
+        self._replica = replica
+        self._context = Context(genesis, now=None)
+        self._checker = checker or Checker(genesis.network_key, genesis.work_difficulty)
+        self._turn = trio.Lock()
+        self._transaction: Transaction | None = None
+        self._staged: list[Effects] = []
+        self._released: deque[Hash] = deque()
+        self._resumes = self._read_resumes()
+
+    def start(self, peer_id: PeerId, wires: Sequence[bytes]) -> "Page":
+        """See SyncSink."""
+        return Page(self, peer_id, wires, self._checker.start(wires))
+
+    def flush(self) -> None:
+        """See SyncSink."""
+        transaction, self._transaction = self._transaction, None
+        self._store.lend(None)
+        if transaction is None or not transaction.is_open:
+            return
+        staged, self._staged = self._staged, []
+        transaction.commit()
+        self._replica.announce(staged)
+
+    def resume(self, peer_id: PeerId) -> Resume | None:
+        """See SyncSink."""
+        return self._resumes.get(peer_id)
+
+    def is_crowded(self) -> bool:
+        """See SyncSink."""
+        return len(self._replica.held) > HELD_MAX // 2
+
+    async def land(self, page: "Page", findings: Sequence[Checked], resume: Resume | None) -> Taken:
+        """Judges and applies a page, in order; raises PeerFault at the first that is bad by itself."""
+        async with self._turn:
+            counts = dict.fromkeys(("applied", "known", "held", "refused"), 0)
+            for start in range(0, len(page.wires), STEP_BLOCKS):
+                end = start + STEP_BLOCKS
+                self._judge(page, page.wires[start:end], findings[start:end], counts)
+                await trio.lowlevel.checkpoint()
+            await self._work_off(counts)
+            self._note(page.peer_id, resume)
+            if len(page.wires) < PAGE_BLOCKS or len(self._staged) >= BATCH_BLOCKS:
+                self.flush()
+            return Taken(**counts)
+
+    def _judge(self, page: "Page", wires: Sequence[bytes], findings: Sequence[Checked], counts: dict[str, int]) -> None:
+        for wire, (finding, identity) in zip(wires, findings, strict=True):
+            if finding is not Finding.GOOD:
+                name = finding.name.lower()
+                raise PeerFault(name, f"{page.peer_id} sent a block that is bad whoever looks: {name}")
+            self._stage(BulkBlock(open_block(wire), identity, wire), counts)
+        self._release(counts)
+
+    def _stage(self, found: BulkBlock, counts: dict[str, int]) -> None:
+        verdict = self._replica.stage_bulk(self._open(), found, self._context)
+        if isinstance(verdict, Effects):
+            counts["applied"] += 1
+            self._staged.append(verdict)
+            self._released.append(verdict.block_hash)
+        else:
+            counts[_name_of(verdict)] += 1
+
+    def _release(self, counts: dict[str, int]) -> None:
+        held, done = self._replica.held, 0
+        if not len(held):
+            self._released.clear()
+        while self._released and done < RELEASED_MAX:
+            arrived = self._released.popleft()
+            for block_hash, block in held.take_with_hashes(arrived):
+                self._stage(BulkBlock(block, block_hash, b""), counts)
+                done += 1
+
+    async def _work_off(self, counts: dict[str, int]) -> None:
+        while self._released:
+            self._release(counts)
+            await trio.lowlevel.checkpoint()
+
+    def _open(self) -> Transaction:
+        if self._transaction is None or not self._transaction.is_open:
+            self._transaction = self._store.transaction()
+            self._store.lend(self.flush)
+        return self._transaction
+
+    def _note(self, peer_id: PeerId, resume: Resume | None) -> None:
+        if resume is None:
+            return
+        self._resumes[peer_id] = resume
+        self._open().put_note(RESUME_SPACE, peer_id.encode(), encode(tuple(resume)))
+        if len(self._resumes) > RESUMES_MAX:
+            gone = next(iter(self._resumes))
+            del self._resumes[gone]
+            self._open().delete_note(RESUME_SPACE, gone.encode())
+
+    def _read_resumes(self) -> dict[PeerId, Resume]:
+        with self._store.snapshot() as view:
+            notes = list(view.notes(RESUME_SPACE, RESUMES_MAX))
+        return {PeerId(key.decode()): Resume(*decode(value)) for key, value in notes}  # type: ignore[arg-type]
+
+
+class Page:
+    """A page under check."""
+
+    def __init__(self, intake: BulkIntake, peer_id: PeerId, wires: Sequence[bytes], checking: Checking) -> None:
+        self.peer_id = peer_id
+        self.wires = wires
+        self._intake = intake
+        self._checking = checking
+
+    async def land(self, resume: Resume | None) -> Taken:
+        """See Judging."""
+        return await self._intake.land(self, await self._checking.findings(), resume)
+
+
+def _name_of(outcome: Outcome) -> str:
+    if outcome is Outcome.OLD:
+        return "known"
+    return "held" if outcome in GAPS else "refused"
