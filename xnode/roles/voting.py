@@ -35,7 +35,7 @@ from xnode.core.vote_effects import (
 from xnode.core.votes import VOTES, Position, Vote, VoteBundle, bundle_votes
 from xnode.core.weights import REPRESENTATIVES_MAX, Weights
 from xnode.roles.pulse import Pulse
-from xnode.roles.replica import Publish, Replica
+from xnode.roles.replica import Decision, Publish, Replica
 from xnode.store.snapshot import Snapshot
 from xnode.store.store import Store
 
@@ -96,6 +96,7 @@ class Voting:
         self._wanted_blocks: dict[Hash, None] = {}
         self._wanted_votes: dict[Position, None] = {}
         self.counters: Counter[str] = Counter()
+        self.is_paused: Callable[[], bool] = lambda: False  # while the ledger is being filled its weights are wrong
         self._restore()
         replica.watch(self._on_applied)
         replica.watch_forks(self._on_fork)
@@ -202,6 +203,8 @@ class Voting:
             self._offer(block, identity)
 
     def _offer(self, block: Block, identity: Hash) -> None:
+        if self.is_paused():
+            return  # the sweep offers it again
         position = _position(block)
         with self._store.snapshot() as view:
             is_here = view.has_block(identity) or identity in self._staged
@@ -223,6 +226,8 @@ class Voting:
         return block is not None
 
     def _sweep(self) -> None:
+        if self.is_paused():
+            return
         with self._store.snapshot() as view:
             page = view.unconfirmed(self._swept, SWEEP_BLOCKS_MAX)
         self._swept = (page[-1].block.account, page[-1].height) if len(page) == SWEEP_BLOCKS_MAX else None
@@ -286,8 +291,12 @@ class Voting:
         self._news.set()
 
     def _confirm(self, decided: Confirmed) -> None:
-        decision = self._replica.confirm(decided.block_hash, self._staged.get(decided.block_hash), _note_of)
+        decision = self._replica.confirm(decided.block_hash, self._staged.get(decided.block_hash), note_of)
         self._forget((decided.block_hash, *decided.losers))
+        self.note_decision(decision)
+
+    def note_decision(self, decision: Decision) -> None:
+        """What was confirmed, by an election or without one, ends the elections there and lets others begin."""
         for stored in decision.undone:
             self._waiting.pop(stored.block_hash, None)
             self._forget(self._elections.on_undone(_position(stored.block)))
@@ -350,7 +359,8 @@ def _position(block: Block) -> Position:
     return Position(block.account, block.previous)
 
 
-def _note_of(block: Block) -> tuple[str, bytes]:
+def note_of(block: Block) -> tuple[str, bytes]:
+    """Where our final vote at the block's position stands on disk."""
     return FINAL_SPACE, _note_key(_position(block))
 
 
