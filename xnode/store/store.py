@@ -112,9 +112,7 @@ class Store:
             raise self._failure
         if self._transaction is not None and self._transaction.is_open:
             raise RuntimeError("a transaction is open; commit or discard it first")
-        self._transaction = Transaction(
-            self._open_database(), self.genesis, self._charters, self._sums, self._land
-        )
+        self._transaction = Transaction(self._open_database(), self.genesis, self._charters, self._sums, self._land)
         return self._transaction
 
     def lend(self, settle: Callable[[], None] | None) -> None:
