@@ -50,6 +50,7 @@ def status_lines(found: dict[str, Any], now_ns: int) -> list[str]:
         f"account   {node['address']}",
         f"roles     {roles}",
         f"ledger    {node['block_count']} blocks of {node['accounts']} accounts",
+        f"sync      {sync_text(node['sync'])}",
         f"peers     {node['peer_count']}",
     ]
     if account is not None:
@@ -58,6 +59,16 @@ def status_lines(found: dict[str, Any], now_ns: int) -> list[str]:
     lines += [_lease_line(item, now_ns) for item in found["leases"] if item["state"] in ("created", "accepted")]
     lines += [f"machine   {short(item['lease_hash'])} {item['status']}" for item in found["machines"]]
     return lines
+
+
+def sync_text(sync: dict[str, Any]) -> str:
+    """How far the ledger is, in words."""
+    if sync["phase"] == "catching_up":
+        left = "" if sync["seconds_left"] is None else f", about {show_duration(sync['seconds_left'])} left"
+        return f"{sync['blocks']} of about {sync['target']} blocks, {sync['blocks_per_second']:.0f} a second{left}"
+    if sync["confirming"]:
+        return "up to date, being confirmed"
+    return "up to date" if sync["phase"] == "settled" else "looking for peers"
 
 
 def _check_line(name: str, check: dict[str, Any]) -> str:

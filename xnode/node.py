@@ -49,6 +49,8 @@ from xnode.vm.qemu_settings import QemuSettings
 
 PUBLISH_EVERY: Final = 0.5  # seconds between renewals of what the HTTP thread reads
 SWITCH_INTERVAL: Final = 0.0005  # seconds; measured best for two loops under one interpreter lock
+PUBLISH_REST: Final = 0.02  # seconds after each renewal, so that a flood of changes is not outrun by it
+PROGRESS_EVERY: Final = 2.0  # seconds between lines about the ledger being fetched
 NETWORK_GRACE_SECONDS: Final = 5.0
 OFFERED_MEMORY_SHARE: Final = (3, 4)
 OFFERED_DISK_SHARE: Final = (1, 2)
@@ -112,6 +114,7 @@ async def _run(data_dir: DataDir, config: Config) -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(roles.run, name="roles")
                 nursery.start_soon(_keep_published, service, roles, name="publish")
+                nursery.start_soon(_tell_progress, roles, name="progress")
     finally:
         data_dir.run.unlink(missing_ok=True)
 
@@ -120,6 +123,15 @@ async def _keep_published(service: NodeService, roles: Roles) -> None:
     while True:
         service.publish()
         await roles.replica.changed.wait(PUBLISH_EVERY)
+        await trio.sleep(PUBLISH_REST)
+
+
+async def _tell_progress(roles: Roles) -> None:
+    """On the terminal, while much of the ledger is being fetched."""
+    while True:
+        await trio.sleep(PROGRESS_EVERY)
+        if line := roles.sync_view.line():
+            log.info(line)
 
 
 @asynccontextmanager
@@ -230,18 +242,18 @@ def _published(network: Network, rpc: Rpc, handshake: Handshake, topics: Topics,
         for peer in network.peers()
         if handshake.knows(peer.peer_id)
     )
-    sync = roles.sync.state()
     info: dict[str, object] = {
         "id": network.peer_id,
         "addresses": list(network.addresses),
         "roles": list(roles.names()),
-        "sync": {"running": sync.is_running, "received": sync.received, "applied": sync.applied},
+        "sync": roles.sync_view.document(),
     }
     counters = {
         **{f"net_{name}": count for name, count in network.counters.items()},
         **{f"block_{name}": count for name, count in roles.replica.outcomes.items()},
         **{f"gossip_ignored_{name}": count for name, count in topics.ignored.items()},
         **{f"sync_{name}": count for name, count in roles.sync.counters.items()},
+        **{f"catch_up_{name}": count for name, count in roles.catch_up.counters.items()},
         **{f"rpc_{name}": count for name, count in rpc.counters.items()},
         **{f"voting_{name}": count for name, count in roles.voting.figures().items()},
         **{f"tunnel_{name}": count for name, count in roles.tunnels.counters.items()},

@@ -108,4 +108,4 @@ def bootstrap(root: Path, genesis: Genesis, server: NodeProcess, blocks: int) ->
 
 
 def _is_confirmed(node: NodeProcess) -> bool:
-    return bool(node.get("/node")["sync"].get("unconfirmed", 0) == 0)
+    return bool(node.get("/node")["sync"]["unconfirmed_chains"] == 0)

@@ -21,7 +21,7 @@ from xnode.net.network import NetSettings, Network, open_network
 from xnode.net.rpc import Args, Rpc
 from xnode.net.streams import PeerId, Stream
 from xnode.net.sync import Sync
-from xnode.net.sync_plan import SessionEnd
+from xnode.net.sync_rota import SessionEnd
 from xnode.net.tunnel import TunnelAccess, Tunnels
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,8 @@ from xnode.net import sync, sync_plan
 from xnode.net.sessions import read_record, write_record
 from xnode.net.streams import Stream
 from xnode.net.sync import Sync
-from xnode.net.sync_plan import SessionEnd
+from xnode.net.sync_ranges import PARTS_BYTES
+from xnode.net.sync_rota import SessionEnd
 
 
 class Node:
@@ -53,7 +54,8 @@ async def test_missing_blocks_come_in_their_order_of_arrival(nursery: trio.Nurse
         a.ledger.add(toy_block(1, height))
     assert await a.fetch(b) is SessionEnd.CAUGHT_UP
     assert a.ledger.heads == b.ledger.heads
-    assert a.ledger.arrivals[99:] == [wire for wire in b.ledger.arrivals if wire not in set(a.ledger.arrivals[:99])]
+    known = set(a.ledger.arrivals[:99])
+    assert a.ledger.arrivals[99:] == [wire for wire in b.ledger.arrivals if wire not in known]
     assert a.sync.counters["blocks_applied"] == 3 * 199 - 99 == b.sync.counters["served_blocks"]
     assert await a.fetch(b) is SessionEnd.EQUAL
     assert a.host.crashes == b.host.crashes == []
@@ -71,8 +73,8 @@ async def test_each_side_gets_what_it_misses(nursery: trio.Nursery) -> None:
 async def test_many_accounts_cross_in_pages(nursery: trio.Nursery) -> None:
     a, b = two_nodes(nursery)
     for owner in range(1, 1300):
-        b.ledger.grow(owner, 1)
-        a.ledger.grow(owner, owner % 2)
+        b.ledger.grow(owner, 2)
+        a.ledger.grow(owner, 1 + owner % 2)
     assert await a.fetch(b) is SessionEnd.CAUGHT_UP
     assert a.ledger.heads == b.ledger.heads
 
@@ -98,7 +100,7 @@ async def test_a_fork_shows_itself_and_does_no_harm(nursery: trio.Nursery) -> No
     b.ledger.grow(1, 5, b"yours")
     b.ledger.grow(2, 5)
     assert await a.fetch(b) is SessionEnd.CAUGHT_UP
-    assert a.sync.counters["blocks_received"] == 6
+    assert a.sync.counters["blocks_received"] == 10
     assert a.sync.counters["blocks_applied"] == 5
 
 
@@ -136,13 +138,23 @@ async def test_a_stalling_peer_is_left_and_the_next_one_served(nursery: trio.Nur
     assert a.sync.counters["fault_peer_too_slow"] == 1
 
 
-async def serve_pages(stream: Stream, *pages: tuple[tuple[bytes, ...], bool]) -> None:
+async def say_different(stream: Stream, blocks: int = 0) -> None:
+    """Every part differs from everybody's; says no to no question."""
     await read_record(stream, 1000)
-    await write_record(stream, (sync_plan.DIFFERENT,))
-    await read_record(stream, 10_000)
+    await write_record(stream, (sync_plan.DIFFERENT, b"x" * PARTS_BYTES, blocks, blocks))
+    while (record := await read_record(stream, 100_000))[0] == sync_plan.ASK_BUCKETS:
+        assert isinstance(record[1], tuple)
+        await write_record(stream, (sync_plan.BUCKETS, b"x" * (PARTS_BYTES * len(record[1]))))
+    if record[0] == sync_plan.EXACT:
+        while not (await read_record(stream, 100_000))[2]:
+            pass
+
+
+async def serve_pages(stream: Stream, *pages: tuple[tuple[bytes, ...], bool]) -> None:
+    await say_different(stream)
     for wires, last in pages:
         await read_record(stream, 1000)
-        await write_record(stream, (sync_plan.BLOCKS, wires, last))
+        await write_record(stream, (sync_plan.BLOCKS, wires, 0, last))
 
 
 def some_blocks(count: int, start: int = 1) -> tuple[bytes, ...]:
@@ -154,9 +166,9 @@ def some_blocks(count: int, start: int = 1) -> tuple[bytes, ...]:
     [
         ([(some_blocks(65), False)], "fault_not_asked", 0),
         ([(some_blocks(63), False)], "fault_not_asked", 0),
-        ([(some_blocks(64), False), (some_blocks(129, 65), True)], "fault_not_asked", 64),
+        ([(some_blocks(64), False), (some_blocks(129, 65), True)], "fault_not_asked", 0),
         ([(some_blocks(3) * 2, True)], "fault_malformed", 0),
-        ([(some_blocks(64), False), ((), False)], "fault_not_asked", 64),
+        ([(some_blocks(64), False), ((), False)], "fault_not_asked", 0),
         ([((b"x" * 100_000,) * 3, True)], "fault_frame_too_long", 0),
     ],
 )
@@ -182,20 +194,18 @@ async def test_an_endless_trickle_makes_way(nursery: trio.Nursery, autojump_cloc
     a, slow = Node(network, "a"), network.host("slow")
 
     async def serve(stream: Stream) -> None:
-        await read_record(stream, 1000)
-        await write_record(stream, (sync_plan.DIFFERENT,))
-        await read_record(stream, 10_000)
+        await say_different(stream)
         height = 1
         while True:
             _, count = await read_record(stream, 1000)
             assert isinstance(count, int)
             await trio.sleep(9)
-            await write_record(stream, (sync_plan.BLOCKS, some_blocks(count, height), False))
+            await write_record(stream, (sync_plan.BLOCKS, some_blocks(count, height), 0, False))
             height += count
 
     slow.serve(sync.PROTOCOL, serve)
     before = trio.current_time()
-    assert await a.fetch(slow) is SessionEnd.MORE
+    assert await a.fetch(slow) is SessionEnd.MORE  # slow, but it brought some
     assert trio.current_time() - before < sync.SESSION_SECONDS + sync.STEP_SECONDS_MAX
 
 
@@ -233,8 +243,8 @@ async def test_an_asker_of_too_much_is_cut(nursery: trio.Nursery) -> None:
     b.ledger.grow(1, 500)
     stream = await a.host.open_stream(b.host.peer_id, sync.PROTOCOL)
     await write_record(stream, (sync_plan.DIGEST, bytes(32)))
-    assert await read_record(stream, 1000) == (sync_plan.DIFFERENT,)
-    await write_record(stream, (sync_plan.FRONTIERS, (), True))
+    assert (await read_record(stream, 2000))[0] == sync_plan.DIFFERENT
+    await write_record(stream, (sync_plan.FOLLOW, 2**64 - 1, 0))
     await write_record(stream, (sync_plan.ASK, 257))
     with pytest.raises(PeerFault):
         await read_record(stream, 1_000_000)
@@ -269,3 +279,119 @@ async def test_random_answers_crash_nothing(data: bytes) -> None:
         a, bad = Node(network, "a"), network.host("bad")
         bad.serve(sync.PROTOCOL, serve)
         assert await a.fetch(bad) in SessionEnd
+
+
+async def test_who_lacks_much_follows_and_goes_on_where_it_was(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync_plan, "SESSION_BLOCKS_MAX", 700)
+    a, b = two_nodes(nursery)
+    for number in range(2_000):
+        b.ledger.grow(number % 40, 1)
+    assert [await a.fetch(b) for _ in range(2)] == [SessionEnd.MORE, SessionEnd.MORE]
+    again = Node(a.host.network, "a")  # killed, and started again with what was on disk
+    again.ledger = a.ledger
+    again.sync = Sync(again.host, a.ledger, a.ledger)
+    assert again.ledger.resumes[b.host.peer_id].after == 1_400
+    ends = [await again.fetch(b) for _ in range(3)]
+    assert ends == [SessionEnd.MORE, SessionEnd.MORE, SessionEnd.EQUAL] or ends[-1] is SessionEnd.EQUAL
+    assert again.ledger.arrivals == b.ledger.arrivals
+    assert b.sync.counters["served_blocks"] == 2_000
+
+
+async def test_parts_are_split_between_peers_and_each_block_comes_once(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    network = MemoryNetwork(nursery)
+    a, others = Node(network, "a"), [Node(network, name) for name in ("b", "c", "d")]
+    for number in range(3_000):
+        for other in others:
+            other.ledger.grow(number % 300, 1)
+    a.ledger.seconds = 0.01
+    for other in others:
+        network.connect(a.host, other.host)
+    nursery.start_soon(a.sync.run)
+    await trio.sleep(5)
+    assert a.ledger.extent().digest == others[0].ledger.extent().digest
+    served = [other.sync.counters["served_blocks"] for other in others]
+    assert sum(served) == 3_000
+    assert min(served) > 500
+
+
+async def test_a_peer_that_trickles_holds_up_nobody_else(nursery: trio.Nursery, autojump_clock: object) -> None:
+    network = MemoryNetwork(nursery)
+    a, b, slow = Node(network, "a"), Node(network, "b"), network.host("slow")
+    for number in range(3_000):
+        b.ledger.grow(number % 300, 1)
+
+    async def serve(stream: Stream) -> None:
+        await say_different(stream, 3_000)
+        while True:
+            await read_record(stream, 1000)
+            await trio.sleep(9)
+            await write_record(stream, (sync_plan.BLOCKS, (), 1, False))
+
+    slow.serve(sync.PROTOCOL, serve)
+    network.connect(a.host, slow)
+    network.connect(a.host, b.host)
+    nursery.start_soon(a.sync.run)
+    await trio.sleep(5)
+    half = len(a.ledger.arrivals)
+    assert 1_000 < half < 3_000  # the rest is asked of the other one
+    await trio.sleep(sync.SESSION_SECONDS + 25)
+    assert a.ledger.extent().digest == b.ledger.extent().digest
+
+
+async def test_a_liar_about_fingerprints_costs_bounded_work(nursery: trio.Nursery, autojump_clock: object) -> None:
+    network = MemoryNetwork(nursery)
+    a, liar = Node(network, "a"), network.host("liar")
+    for owner in range(200):
+        a.ledger.grow(owner, 1)
+    sessions = []
+
+    async def serve(stream: Stream) -> None:
+        sessions.append(trio.current_time())
+        await say_different(stream, 10**9)
+        await read_record(stream, 1000)
+        await write_record(stream, (sync_plan.BLOCKS, (), 10**9, True))
+        await stream.aclose()
+
+    liar.serve(sync.PROTOCOL, serve)
+    network.connect(a.host, liar)
+    nursery.start_soon(a.sync.run)
+    await trio.sleep(800)
+    assert len(sessions) <= 10
+    assert a.sync.phase() is sync.Phase.SETTLED
+
+
+async def test_a_crowded_node_asks_one_peer_at_a_time(nursery: trio.Nursery, autojump_clock: object) -> None:
+    network = MemoryNetwork(nursery)
+    a, others = Node(network, "a"), [Node(network, name) for name in ("b", "c")]
+    for other in others:
+        other.ledger.grow(1, 500)
+        network.connect(a.host, other.host)
+    a.ledger.crowded = True
+    nursery.start_soon(a.sync.run)
+    await trio.sleep(3)
+    assert a.ledger.height(account(1)) == 500
+    assert {other.sync.counters["served_blocks"] for other in others} == {0, 500}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.integers(1, 9)), max_size=12),
+    st.lists(st.tuples(st.integers(1, 12), st.integers(1, 9)), max_size=12),
+)
+async def test_any_two_ledgers_of_the_same_chains_become_equal(
+    ours: list[tuple[int, int]], theirs: list[tuple[int, int]]
+) -> None:
+    async with trio.open_nursery() as nursery:
+        a, b = two_nodes(nursery)
+        for node, growth in ((a, ours), (b, theirs)):
+            for owner, count in growth:
+                node.ledger.grow(owner, count)
+        await a.fetch(b)
+        await b.fetch(a)
+        assert await a.fetch(b) is SessionEnd.EQUAL
+        assert a.ledger.heads == b.ledger.heads
+        assert a.host.crashes == b.host.crashes == []

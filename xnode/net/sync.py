@@ -153,7 +153,7 @@ class Sync:
 
     def _share(self, peer_id: PeerId, wanted: Sequence[int]) -> frozenset[int]:
         peers = [peer.peer_id for peer in self._host.peers()]
-        others = 0 if self._sink.is_crowded() else self._rota.askable(peers, self._busy)
+        others = 0 if self._sink.is_crowded() else self._rota.askable(peers, {peer_id, *self._shares.holders})
         known = self._sink.resume(peer_id)
         preferred = [] if known is None else [part for part in wanted if known.mask >> part & 1]
         return self._shares.take(peer_id, wanted, preferred, min(1 + others, SESSIONS_MAX))

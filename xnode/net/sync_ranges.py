@@ -100,5 +100,7 @@ class Shares:
         """The session with this peer is over."""
         self._held.pop(peer, None)
 
-    def __len__(self) -> int:
-        return len(self._held)
+    @property
+    def holders(self) -> tuple[PeerId, ...]:
+        """The peers that have a share."""
+        return tuple(self._held)

@@ -77,9 +77,9 @@ class Rota:
             return None
         return min(ready, key=lambda entry: entry[1:])[2]
 
-    def askable(self, peers: Sequence[PeerId], busy: Collection[PeerId] = ()) -> int:
-        """How many more peers would be asked at once: among them the work is split."""
-        return sum(1 for peer in peers if peer not in busy and self._of(peer).end in EAGER)
+    def askable(self, peers: Sequence[PeerId], served: Collection[PeerId] = ()) -> int:
+        """How many peers are asked at once, besides those that have their share: among them the work is split."""
+        return sum(1 for peer in peers if peer not in served and self._of(peer).end in EAGER)
 
     def on_end(self, peer: PeerId, end: SessionEnd, now: float, digest: bytes = b"") -> None:
         """Notes how a session ended, and our digest then."""
@@ -96,8 +96,8 @@ class Rota:
             self._known[peer] = known._replace(digest=b"differs")
 
     def count(self, end: SessionEnd) -> int:
-        """How many connected peers ended their last session so."""
-        return sum(1 for peer in self._here if self._of(peer).end is end)
+        """How many peers ended their last session so; the good ones that left are forgotten."""
+        return sum(1 for known in self._known.values() if known.end is end)
 
     def is_met(self) -> bool:
         """Whether every connected peer was asked, none has more, and one at least has told all it had."""

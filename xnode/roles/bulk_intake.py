@@ -57,9 +57,9 @@ class BulkIntake(SyncSink):
     def flush(self) -> None:
         """See SyncSink."""
         transaction, self._transaction = self._transaction, None
-        self._store.lend(None)
         if transaction is None or not transaction.is_open:
             return
+        self._store.lend(None)
         staged, self._staged = self._staged, []
         transaction.commit()
         self._replica.announce(staged)

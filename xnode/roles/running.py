@@ -19,13 +19,14 @@ from xnode.net.handshake import Handshake
 from xnode.net.network import Network
 from xnode.net.rpc import Args, Rpc
 from xnode.net.streams import PeerId
-from xnode.net.sync import Sync
+from xnode.net.sync import Phase, Sync
 from xnode.net.tunnel import TunnelLimits, Tunnels
 from xnode.roles.admission import Admission, Terms
 from xnode.roles.attesting import Attesting
 from xnode.roles.author import Author, Worker
 from xnode.roles.bulk_intake import BulkIntake
 from xnode.roles.capacity import Capacity
+from xnode.roles.catch_up import CatchUp
 from xnode.roles.consumer import PROGRESS_METHOD, WITHDRAW_METHOD, WITHDRAWN_ANSWER, Consumer
 from xnode.roles.contacts import Contacts
 from xnode.roles.drain import Drain
@@ -38,11 +39,12 @@ from xnode.roles.provider import Provider
 from xnode.roles.quorum import Quorum, look
 from xnode.roles.replica import Replica
 from xnode.roles.strike_book import StrikeBook
+from xnode.roles.sync_view import SyncView
 from xnode.roles.timekeeper import Timekeeper
 from xnode.roles.topics import Topics
 from xnode.roles.tunnelling import HostAccess, Tunnelling
 from xnode.roles.vote_exchange import VoteExchange
-from xnode.roles.voting import Voting
+from xnode.roles.voting import Voting, note_of
 from xnode.store.store import Store
 from xnode.vm.driver import Driver
 
@@ -113,6 +115,17 @@ class Roles:
         self.tunnelling = Tunnelling(store, genesis, key, self.contacts, self.tunnels, dial, clock)
         intake = BulkIntake(store, genesis, self.replica, outside.checker)
         self.sync = Sync(greeted, LedgerSource(store), intake)
+        self.catch_up = CatchUp(
+            store,
+            self.replica,
+            self.voting.weights,
+            lambda: self.sync.phase() is Phase.SETTLED,
+            self.exchange.ask_finals,
+            self.voting.note_decision,
+            note_of,
+        )
+        self.sync_view = SyncView(store, self.sync, self.catch_up)
+        self.voting.is_paused = lambda: self.catch_up.is_running or self.sync.phase() is not Phase.SETTLED
         self.drain: Drain | None = None
         self.provider: Provider | None = None
         self.offering: Offering | None = None
@@ -172,6 +185,7 @@ class Roles:
                 self.voting.send_votes,
                 self.voting.keep_counting,
                 self.exchange.run,
+                self.catch_up.run,
                 self.author.work_ahead,
                 self.author.receive_pending,
                 self.contacts.keep_announced,

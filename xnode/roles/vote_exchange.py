@@ -12,7 +12,7 @@ from xnode.core.faults import NotFound, PeerFault
 from xnode.core.genesis import Genesis
 from xnode.core.heard_votes import BUNDLES_ANSWERED_MAX
 from xnode.core.values import HASH_BYTES, Address, Hash
-from xnode.core.votes import VOTES, VOTES_MAX, Position
+from xnode.core.votes import VOTES, VOTES_MAX, Position, VoteBundle
 from xnode.net.streams import PeerId
 from xnode.roles.contacts import Args, Calls, Contacts, blaming_peer
 from xnode.roles.replica import Replica
@@ -80,6 +80,27 @@ class VoteExchange:
         for wanted in blocks[: FETCHES_MAX - len(self._fetching)]:
             if wanted not in self._fetching:
                 nursery.start_soon(self._fetch, wanted)
+
+    async def ask_finals(self, positions: tuple[Position, ...]) -> list[VoteBundle]:
+        """What representatives and some peers answer for these positions, VOTES_MAX at most; nobody is waited for
+        longer than ASK_SECONDS_MAX."""
+        bundles: list[VoteBundle] = []
+        async with trio.open_nursery() as nursery:
+            for peer_id, addresses in self._voters().items():
+                nursery.start_soon(self._collect, peer_id, addresses, positions, bundles)
+        return bundles
+
+    async def _collect(
+        self, peer_id: PeerId, addresses: tuple[str, ...], positions: tuple[Position, ...], bundles: list[VoteBundle]
+    ) -> None:
+        with suppress(PeerFault, Malformed):
+            args = tuple(tuple(item) for item in positions)
+            with blaming_peer():
+                wires = await self._calls.call(peer_id, VOTES_METHOD, args, ASK_SECONDS_MAX, addresses)
+            for wire in wires[:BUNDLES_ANSWERED_MAX]:
+                bundle, is_signed = VOTES.read(self._genesis.network_key, wire if isinstance(wire, bytes) else b"")
+                if is_signed:
+                    bundles.append(bundle)
 
     def _voters(self) -> dict[PeerId, tuple[str, ...]]:
         """Whom to ask for votes, with their addresses: the heaviest representatives, and some peers for what they have

@@ -45,3 +45,48 @@ def unconfirmed_ancestors(view: PointReads, block_hash: Hash) -> list[Standing]:
             previous = ZERO_HASH if undo.account is None else undo.account.head
             queue += [other for other in (previous, undo.source) if other != ZERO_HASH]
     return sorted(found.values(), key=lambda standing: standing.sequence)
+
+
+class Climb:
+    """Confirms a block with all that it rests on, a few blocks at a time, each after what it rests on.
+
+    Walks each chain upwards from its final height and turns to another chain where a source there is not confirmed yet.
+    Between two steps anything may happen to the store: what is confirmed meanwhile is passed over, and where a block is
+    gone the climb is over.
+    """
+
+    def __init__(self, block_hash: Hash) -> None:
+        self._goal = block_hash
+        self._stack: list[tuple[Address, int]] | None = None
+        self.is_over = False
+
+    def step(self, staging: Staging, blocks_max: int) -> list[Hash]:
+        """Confirms so many at most; returns their hashes, in order."""
+        if self._stack is None:
+            goal = staging.standing(self._goal)
+            self._stack = [] if goal is None else [(goal.account, goal.height)]
+        found: list[Hash] = []
+        for _ in range(2 * blocks_max):
+            if not self._stack or len(found) >= blocks_max:
+                break
+            found += self._one(staging, self._stack)
+        self.is_over = not self._stack
+        return found
+
+    def _one(self, staging: Staging, stack: list[tuple[Address, int]]) -> list[Hash]:
+        address, height = stack[-1]
+        record = staging.account(address)
+        if record is None or record.height < height:
+            stack.clear()  # it was taken back
+            return []
+        if record.final_height >= height:
+            stack.pop()
+            return []
+        undo = staging.undo(address, record.final_height + 1)
+        require(undo is not None, "an unconfirmed block's undo record is missing")
+        assert undo is not None
+        source = staging.standing(undo.source) if undo.source != ZERO_HASH else None
+        if source is not None and source.account != address and not staging.is_confirmed(undo.source):
+            stack.append((source.account, source.height))
+            return []
+        return confirm(staging, address, record.final_height + 1)

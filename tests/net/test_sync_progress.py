@@ -1,0 +1,67 @@
+"""How far sync is, and when the ledger is good for votes."""
+
+from xnode.net import sync_progress as subject
+from xnode.net.sync_progress import Phase, SyncProgress
+
+
+def test_alone_it_settles_soon() -> None:
+    progress = SyncProgress(0.0)
+    assert progress.phase(False, subject.ALONE_SECONDS - 0.1) is Phase.STARTING
+    assert progress.phase(False, subject.ALONE_SECONDS) is Phase.SETTLED
+
+
+def test_with_peers_it_settles_when_one_has_told_all() -> None:
+    progress = SyncProgress(0.0)
+    assert progress.phase(True, 20.0) is Phase.STARTING
+    progress.on_met()
+    assert progress.phase(True, 20.0) is Phase.SETTLED
+
+
+def test_peers_that_bring_nothing_keep_nobody_from_settling() -> None:
+    progress = SyncProgress(0.0)
+    assert progress.phase(True, subject.START_SECONDS_MAX - 0.1) is Phase.STARTING
+    assert progress.phase(True, subject.START_SECONDS_MAX) is Phase.SETTLED
+
+
+def test_many_blocks_are_catching_up_until_a_peer_has_no_more() -> None:
+    progress = SyncProgress(0.0)
+    progress.on_met()
+    progress.on_applied(subject.BEHIND_BLOCKS - 1, 1.0)
+    assert progress.phase(True, 1.0) is Phase.SETTLED
+    progress.on_applied(1, 1.0)
+    assert progress.phase(True, 1.0) is Phase.CATCHING_UP
+    progress.on_met()
+    assert progress.phase(True, 1.0) is Phase.SETTLED
+
+
+def test_what_is_only_claimed_changes_nothing() -> None:
+    progress = SyncProgress(0.0)
+    progress.on_met()
+    progress.on_target(10**9)
+    progress.on_applied(0, 5.0)
+    assert progress.look(7, True, 5.0).phase is Phase.SETTLED
+    assert progress.look(7, True, 5.0).target == 7
+
+
+def test_a_stall_ends_catching_up() -> None:
+    progress = SyncProgress(0.0)
+    progress.on_applied(subject.BEHIND_BLOCKS, 10.0)
+    assert progress.phase(True, 10.0 + subject.STALL_SECONDS - 0.1) is Phase.CATCHING_UP
+    assert progress.phase(True, 10.0 + subject.STALL_SECONDS) is Phase.SETTLED
+
+
+def test_rate_and_estimate() -> None:
+    progress = SyncProgress(0.0)
+    progress.on_target(10_000)
+    for second in range(1, 21):
+        progress.on_applied(100, float(second))
+    seen = progress.look(2_000, True, 20.0)
+    assert (seen.blocks, seen.target, round(seen.rate)) == (2_000, 10_000, 100)
+    assert seen.eta is not None
+    assert 75 <= seen.eta <= 85
+
+
+def test_no_rate_no_estimate() -> None:
+    progress = SyncProgress(0.0)
+    progress.on_target(10)
+    assert progress.look(0, True, 1.0).eta is None
