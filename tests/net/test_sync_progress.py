@@ -34,13 +34,25 @@ def test_many_blocks_are_catching_up_until_a_peer_has_no_more() -> None:
     assert progress.phase(True, 1.0) is Phase.SETTLED
 
 
-def test_what_is_only_claimed_changes_nothing() -> None:
+def test_who_claims_a_little_more_changes_nothing() -> None:
     progress = SyncProgress(0.0)
     progress.on_met()
-    progress.on_target(10**9)
-    progress.on_applied(0, 5.0)
+    progress.on_target(7 + subject.BEHIND_BLOCKS - 1, 7, 5.0)
     assert progress.look(7, True, 5.0).phase is Phase.SETTLED
     assert progress.look(7, True, 5.0).target == 7
+
+
+def test_a_claim_that_nothing_follows_is_believed_once_and_briefly() -> None:
+    progress = SyncProgress(0.0)
+    progress.on_met()
+    progress.on_target(10**9, 7, 5.0)
+    assert progress.phase(True, 5.0) is Phase.CATCHING_UP  # or the first blocks would be voted on by wrong weights
+    over = 5.0 + subject.STALL_SECONDS
+    assert progress.phase(True, over) is Phase.SETTLED
+    progress.on_target(10**9, 7, over + subject.CLAIM_REST_SECONDS - 1)
+    assert progress.phase(True, over + subject.CLAIM_REST_SECONDS - 1) is Phase.SETTLED
+    progress.on_target(10**9, 7, over + subject.CLAIM_REST_SECONDS)
+    assert progress.phase(True, over + subject.CLAIM_REST_SECONDS) is Phase.CATCHING_UP
 
 
 def test_a_stall_ends_catching_up() -> None:
@@ -52,7 +64,7 @@ def test_a_stall_ends_catching_up() -> None:
 
 def test_rate_and_estimate() -> None:
     progress = SyncProgress(0.0)
-    progress.on_target(10_000)
+    progress.on_target(10_000, 0, 0.0)
     for second in range(1, 21):
         progress.on_applied(100, float(second))
     seen = progress.look(2_000, True, 20.0)
@@ -63,5 +75,5 @@ def test_rate_and_estimate() -> None:
 
 def test_no_rate_no_estimate() -> None:
     progress = SyncProgress(0.0)
-    progress.on_target(10)
+    progress.on_target(10, 0, 0.0)
     assert progress.look(0, True, 1.0).eta is None

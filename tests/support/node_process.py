@@ -72,7 +72,13 @@ class NodeProcess:
         """Starts it and waits until it says that it is up."""
         self.data_dir.run.unlink(missing_ok=True)
         program = Path(sys.executable).parent / "xnode"
-        command = [str(program), "run", "--data-dir", str(self.data_dir.root), *words]
+        command = [
+            str(program),
+            "run",
+            "--data-dir",
+            str(self.data_dir.root),
+            *words,
+        ]
         with self.data_dir.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         wait_for(lambda: self.data_dir.run.exists() or self._died(), START_SECONDS)

@@ -128,7 +128,7 @@ class Case(NamedTuple):
 
 
 def _moves(asset: Asset, *changes: tuple[Bucket, int]) -> tuple[Move, ...]:
-    return tuple(Move(asset, bucket, delta) for bucket, delta in changes)
+    return tuple([Move(asset, bucket, delta) for bucket, delta in changes])  # a list is quicker than a generator
 
 
 def _send(case: Case) -> Change:

@@ -143,7 +143,7 @@ class Sync:
             if not share:
                 await send(stream, ())
                 return SessionEnd.BUSY if wanted else SessionEnd.FRUITLESS
-            self._tracker().on_target(theirs.blocks)
+            self._tracker().on_target(theirs.blocks, ours.blocks, trio.current_time())
             resume = None if self._sink.is_crowded() else self._resume(peer_id, share, ours.blocks, theirs)
             if resume is not None:
                 await send(stream, (plan.FOLLOW, *resume))

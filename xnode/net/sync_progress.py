@@ -5,9 +5,11 @@
 | starting | a session showed that a peer has nothing more for us | settled |
 | starting | nobody is connected for ALONE_SECONDS, or nothing came for START_SECONDS_MAX | settled |
 | any | BEHIND_BLOCKS applied since we were last settled | catching_up |
+| any | a peer claims to have BEHIND_BLOCKS more, and no such claim was idle within CLAIM_REST_SECONDS | catching_up |
 | catching_up | a session showed that a peer has nothing more for us, or nothing came for STALL_SECONDS | settled |
 
-What a peer merely claims never leads to catching_up: only good blocks that it has really brought.
+What a peer merely claims is believed for STALL_SECONDS, and if nothing follows then from nobody for a while: so who lies
+about it can hold up this node's votes for a small part of the time only.
 """
 
 from collections import deque
@@ -16,7 +18,8 @@ from typing import Final, NamedTuple
 
 ALONE_SECONDS: Final = 3.0
 START_SECONDS_MAX: Final = 60.0
-STALL_SECONDS: Final = 30.0
+STALL_SECONDS: Final = 15.0
+CLAIM_REST_SECONDS: Final = 600.0
 BEHIND_BLOCKS: Final = 1_000
 RATE_SECONDS: Final = 10.0  # over which the rate is taken
 SAMPLES_MAX: Final = 256
@@ -50,17 +53,22 @@ class SyncProgress:
         self._alone_since: float | None = now
         self._since_settled = 0
         self._target = 0
+        self._is_claimed = False  # catching up only because a peer says that it has more
+        self._believes_at = now
         self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES_MAX)
 
-    def on_target(self, blocks: int) -> None:
+    def on_target(self, blocks: int, ours: int, now: float) -> None:
         """A peer that we fetch from says how many blocks it has."""
         self._target = max(self._target, blocks)
+        if blocks >= ours + BEHIND_BLOCKS and now >= self._believes_at and self._phase is not Phase.CATCHING_UP:
+            self._phase, self._is_claimed, self._came_at = Phase.CATCHING_UP, True, now
 
     def on_applied(self, count: int, now: float) -> None:
         """So many fetched blocks were new and good."""
         if not count:
             return
         self._came_at = now
+        self._is_claimed = False
         self._since_settled += count
         self._samples.append((now, count))
         if self._since_settled >= BEHIND_BLOCKS:
@@ -81,6 +89,8 @@ class SyncProgress:
         if self._phase is Phase.STARTING and (alone or now >= self._came_at + START_SECONDS_MAX):
             self.on_met()
         if self._phase is Phase.CATCHING_UP and now >= self._came_at + STALL_SECONDS:
+            if self._is_claimed:
+                self._believes_at = now + CLAIM_REST_SECONDS
             self.on_met()
         return self._phase
 
