@@ -14,7 +14,7 @@ from xnode.core.faults import OperatorFault
 from xnode.core.genesis import Genesis
 from xnode.core.values import Hash
 from xnode.store.counter import opening_accounts, opening_tally, sum_weights
-from xnode.store.leveldb import Database, corrupt
+from xnode.store.leveldb import Database, Engine, corrupt, open_plyvel
 from xnode.store.schema import (
     ACCOUNT,
     ARRIVAL,
@@ -52,13 +52,20 @@ class Store:
         self._charters = genesis_charters(genesis)
 
     @classmethod
-    def open(cls, path: Path, genesis: Genesis, on_write: WriteHook | None = None, reads_back: bool = False) -> "Store":
+    def open(
+        cls,
+        path: Path,
+        genesis: Genesis,
+        on_write: WriteHook | None = None,
+        reads_back: bool = False,
+        engine: Engine = open_plyvel,
+    ) -> "Store":
         """Opens the store in the directory `path`, or makes it with the genesis' allocations.
 
-        `reads_back` checks every write by reading it (for tests). Raises OperatorFault: store_locked, store_corrupt,
-        store_unreadable, schema_version, wrong_network.
+        `reads_back` checks every write by reading it, `engine` opens what stands in for LevelDB (both for tests). Raises
+        OperatorFault: store_locked, store_corrupt, store_unreadable, schema_version, wrong_network.
         """
-        database = Database(path)
+        database = Database(path, engine)
         store = cls(database, genesis, on_write, reads_back)
         try:
             if next(database.scan(b""), None) is None:

@@ -1,0 +1,55 @@
+"""Runs seeds: one process, one thread, virtual time, and nothing that differs from one run to the next."""
+
+import gc
+import logging
+from functools import lru_cache
+from typing import Final
+
+import nacl.bindings
+import trio
+import trio.testing
+from trio._core import _run as scheduler
+
+from tests.sim.journal import Journal
+from tests.sim.plan import make_plan
+from tests.sim.world import Result, World
+
+CHECKED_MAX: Final = 50_000  # signatures whose check is remembered
+
+_open = nacl.bindings.crypto_sign_open
+
+
+def remember_signatures() -> None:
+    """All nodes of a run check the same signatures: the answer is remembered, the check is libsodium's own."""
+    nacl.bindings.crypto_sign_open = lru_cache(CHECKED_MAX)(_open)
+
+
+def run_seed(seed: int) -> Result:
+    """One whole run."""
+    logging.disable(logging.CRITICAL)
+    remember_signatures()
+    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
+    scheduler._r.seed(seed)
+    gc.collect()
+    gc.disable()
+    try:
+        return trio.run(_run, seed, clock=trio.testing.MockClock(autojump_threshold=0))
+    finally:
+        gc.enable()
+        logging.disable(logging.NOTSET)
+        nacl.bindings.crypto_sign_open = _open
+
+
+async def _run(seed: int) -> Result:
+    world = World(make_plan(seed))
+    await world.run()
+    journal: Journal = world.journal
+    return Result(
+        seed,
+        journal.digest,
+        dict(journal.counts),
+        trio.current_time(),
+        journal.steps,
+        world.invariants.broken,
+        journal.last,
+    )
