@@ -1,4 +1,4 @@
-"""One honest node's ledger as its disk shows it, followed batch by batch and counted anew, apart from the store's own counts."""
+"""One node's ledger as its disk shows it, followed batch by batch and counted anew, apart from the store's counts."""
 
 from typing import NamedTuple
 

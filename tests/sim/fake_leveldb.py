@@ -1,7 +1,7 @@
 """A disk with a LevelDB on it, in memory: what plyvel gives to `xnode/store/leveldb.py`, and what a power cut leaves.
 
-`Disk.open` stands in for `plyvel.DB`. A batch written with sync is there after a power cut; of those without, whole ones
-are lost from some point on. A write can be made to fail, or to be the moment in which the power goes: see `Trap`.
+`Disk.open` stands in for `plyvel.DB`. A batch written with sync is there after a power cut; of those without, whole
+ones are lost from some point on. A write can be made to fail, or to be the moment in which the power goes: see `Trap`.
 """
 
 from bisect import bisect_left, insort
@@ -37,7 +37,7 @@ class Trap(NamedTuple):
 
 
 class Disk:
-    """Rows that outlive the process. `on_batch` is told of every batch that is there to stay, `on_cut` of a power cut."""
+    """Rows that outlive the process. `on_batch` is told of every batch as it lands, `on_trap` of every strike."""
 
     def __init__(self) -> None:
         self.rows: dict[bytes, bytes] = {}
@@ -82,8 +82,9 @@ class Disk:
         self._unsynced.clear()
 
     def close(self) -> None:
-        """The process has closed it in order."""
+        """The process has closed it in order; what it wrote without sync may still be lost, which nobody looks for."""
         self._handle = None
+        self.trap = None
 
     def write(self, changes: dict[bytes, bytes | None], sync: bool) -> None:
         """One batch, as the traps let it."""

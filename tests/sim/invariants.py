@@ -6,7 +6,7 @@
 | one_block_a_position | two honest nodes, or one at two times, confirm different blocks at one position |
 | confirmed_for_ever | a final height falls, or a confirmed block is taken back |
 | one_end_a_lease | two blocks are confirmed that end one lease, or its acceptance and its cancellation |
-| settled_in_time | an honest node applies a settlement that too few timekeepers attest, or before the lease's time is over |
+| settled_in_time | an honest node applies a settlement that too few timekeepers attest, or before the lease's expiry |
 | machine_for_confirmed_lease | an honest provider makes a machine for a lease that it has not seen confirmed |
 | live_machine_kept | an honest provider destroys the machine of a lease that is not over |
 | machine_has_lease | an honest provider's machine is up, LEASELESS_SECONDS after its lease was over |
@@ -110,7 +110,9 @@ class Invariants:
             self.fail("settled_in_time", f"{member.name}: a settlement without enough attestations is applied")
         early = lease.expiry - HONEST_CLOCK_ERROR - true_time()
         if early > 0:
-            self.fail("settled_in_time", f"{member.name}: a lease is settled {early / NS:.1f} s before its time is over")
+            self.fail(
+                "settled_in_time", f"{member.name}: a lease is settled {early / NS:.1f} s before its time is over"
+            )
 
     def on_machine_made(self, member: "Member", lease_hash: Hash) -> None:
         """Right before a machine is made."""

@@ -1,4 +1,4 @@
-"""What happened in one run: a digest of all of it, the last events for people, and how often each kind of thing occurred."""
+"""What happened in one run: a digest of all of it, the last events for people, how often each kind occurred."""
 
 from collections import Counter, deque
 from hashlib import blake2b

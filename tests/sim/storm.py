@@ -1,11 +1,15 @@
-"""The internet of a run: what it does to messages is drawn from the run's own randomness, and written to the journal."""
+"""The internet of a run: what befalls messages is drawn from the run's own randomness, and told to the journal."""
 
 from collections.abc import Collection, Sequence
-from itertools import product
+from heapq import heappop, heappush
+from itertools import count, product
+from math import inf
 from typing import NamedTuple
 
+import trio
+
 from tests.sim.journal import Journal
-from tests.support.memory_network import Internet
+from tests.support.memory_network import Internet, MemoryNetwork
 from tests.support.streams import MemoryStream
 from xnode.net.streams import PeerId
 
@@ -31,6 +35,10 @@ class Storm(Internet):
         super().__init__(seed)
         self.journal = journal
         self.now = CALM
+        self._mail: list[tuple[float, int, MemoryNetwork, PeerId, str, bytes]] = []
+        self._serial = count()
+        self._news = trio.Event()
+        self._next_at = inf
         self._cuts: list[tuple[frozenset[PeerId], frozenset[PeerId]]] = []
 
     def delay(self) -> float:
@@ -54,6 +62,23 @@ class Storm(Internet):
             self.journal.counts["message delayed, overtaken"] += 1
             return self.random.uniform(0.0, self.now.slow_max)
         return self.delay()
+
+    def carry(self, sender: MemoryNetwork, receiver: PeerId, topic: str, data: bytes, delay: float) -> None:
+        at = trio.current_time() + delay
+        heappush(self._mail, (at, next(self._serial), sender, receiver, topic, data))
+        if at < self._next_at:
+            self._news.set()
+
+    async def keep_carrying(self) -> None:
+        """Delivers gossip; runs for as long as the network. One task for all of it, for they are many."""
+        while True:
+            while self._mail and self._mail[0][0] <= trio.current_time():
+                _, _, sender, receiver, topic, data = heappop(self._mail)
+                sender.deliver(receiver, topic, data)
+            self._news = trio.Event()
+            self._next_at = self._mail[0][0] if self._mail else inf
+            with trio.move_on_at(self._next_at):
+                await self._news.wait()
 
     def on_heard(self, sender: PeerId, receiver: PeerId, topic: str, data: bytes) -> None:
         self.journal.feed(topic, f"{sender} {receiver}", data)

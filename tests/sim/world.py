@@ -12,7 +12,7 @@ import trio
 
 from tests.sim.clocks import NodeClock
 from tests.sim.evil import EvilHand
-from tests.sim.fake_leveldb import Disk, Strike, Trap
+from tests.sim.fake_leveldb import Strike, Trap
 from tests.sim.invariants import SETTLE_SECONDS, Broken, Invariants
 from tests.sim.journal import Journal
 from tests.sim.member import Member, Surroundings
@@ -85,6 +85,7 @@ class World:
     async def run(self) -> None:
         """To the end, or to the first broken invariant."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.storm.keep_carrying)
             for member in self.members.values():
                 nursery.start_soon(member.live)
             nursery.start_soon(self._story, nursery)
@@ -120,7 +121,7 @@ class World:
 
     async def _until_settled(self) -> None:
         deadline = trio.current_time() + SETTLE_SECONDS
-        while (reason := self._unsettled()) and trio.current_time() < deadline:
+        while (reason := self._unsettled()) and trio.current_time() < deadline:  # noqa: ASYNC110  it fires nothing
             await trio.sleep(1.0)
         if reason:
             self.invariants.fail("one_ledger_in_the_end", reason)

@@ -53,6 +53,10 @@ class Internet:
         """When a gossip message arrives, in seconds from now: once, or never."""
         return () if self.loses() else (self.delay(),)
 
+    def carry(self, sender: "MemoryNetwork", receiver: PeerId, topic: str, data: bytes, delay: float) -> None:
+        """Sends a gossip message on its way."""
+        sender.carry(receiver, topic, data, delay)
+
     def on_heard(self, sender: PeerId, receiver: PeerId, topic: str, data: bytes) -> None:
         """Told of every gossip message that arrives, also of one that is no news."""
 
@@ -210,10 +214,18 @@ class MemoryNetwork:
     def whisper(self, peer_id: PeerId, topic: str, data: bytes) -> None:
         """Gossips to one peer only."""
         for delay in self.internet.hops(self.peer_id, peer_id, topic, data):
-            self._nursery.start_soon(self._hop, peer_id, topic, data, delay)
+            self.internet.carry(self, peer_id, topic, data, delay)
+
+    def carry(self, peer_id: PeerId, topic: str, data: bytes, delay: float) -> None:
+        """Delivers to a peer, by a task of its own."""
+        self._nursery.start_soon(self._hop, peer_id, topic, data, delay)
 
     async def _hop(self, peer_id: PeerId, topic: str, data: bytes, delay: float) -> None:
         await trio.sleep(delay)
+        self.deliver(peer_id, topic, data)
+
+    def deliver(self, peer_id: PeerId, topic: str, data: bytes) -> None:
+        """The message arrives, if the peer is still connected."""
         if peer_id in self._peers:
             self.internet.hosts[peer_id].take(self.peer_id, topic, data)
 

@@ -62,8 +62,8 @@ class Store:
     ) -> "Store":
         """Opens the store in the directory `path`, or makes it with the genesis' allocations.
 
-        `reads_back` checks every write by reading it, `engine` opens what stands in for LevelDB (both for tests). Raises
-        OperatorFault: store_locked, store_corrupt, store_unreadable, schema_version, wrong_network.
+        `reads_back` checks every write by reading it, `engine` opens what stands in for LevelDB (both for tests).
+        Raises OperatorFault: store_locked, store_corrupt, store_unreadable, schema_version, wrong_network.
         """
         database = Database(path, engine)
         store = cls(database, genesis, on_write, reads_back)
