@@ -20,8 +20,9 @@ from tests.support.role_node import make_roles, peer_id_of
 from xnode.core.codec import encode
 from xnode.core.faults import OperatorFault
 from xnode.core.genesis import Genesis
-from xnode.core.lease import EndProof, Resources
+from xnode.core.lease import Resources
 from xnode.core.machine import Machine, MachineSpec
+from xnode.core.orphan import OrphanProof, Proof
 from xnode.core.values import Hash
 from xnode.net.tunnel import TunnelLimits
 from xnode.roles.offering import Terms
@@ -66,9 +67,10 @@ class WatchedDriver(FakeDriver):
             self._member.around.invariants.on_machine_made(self._member, spec.lease_hash)
         return await super().create(spec)
 
-    async def destroy(self, lease_hash: Hash, proof: EndProof) -> None:
+    async def destroy(self, lease_hash: Hash, proof: Proof) -> None:
         if lease_hash in self._member.machines.machines:
-            self._member.on_machine(f"destroyed, {proof.reason}", lease_hash)
+            reason = "orphan" if isinstance(proof, OrphanProof) else proof.reason
+            self._member.on_machine(f"destroyed, {reason}", lease_hash)
             if self._member.is_honest:
                 self._member.around.invariants.on_machine_destroyed(self._member, lease_hash, proof)
         await super().destroy(lease_hash, proof)
