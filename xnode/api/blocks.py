@@ -33,6 +33,10 @@ RULES: Final = {
     Outcome.INSUFFICIENT: "it spends more than the account has",
     Outcome.NOT_YOURS: "its account is not the one that may do this",
     Outcome.WRONG_STATE: "the lease's state forbids it",
+    Outcome.RIVAL: (
+        "a block of another account, not confirmed, has taken this step of the lease; the network votes on which one "
+        "stays (GET /conflicts); look at the lease"
+    ),
     Outcome.NO_SOURCE: "what it refers to is not open for it",
     Outcome.FAUCET_OFF: "this network has no faucet",
     Outcome.FAUCET_WAIT: "the account has claimed within the interval; wait",

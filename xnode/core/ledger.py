@@ -42,6 +42,7 @@ class Outcome(StrEnum):
     INSUFFICIENT = "insufficient"  # more is spent than there is
     NOT_YOURS = "not_yours"  # the signer is not who may do this
     WRONG_STATE = "wrong_state"  # the lease's state forbids it
+    RIVAL = "rival"  # an unconfirmed block of another chain has taken this step of the lease
     NO_SOURCE = "no_source"  # what it refers to is known and is not open for it
     FAUCET_OFF = "faucet_off"  # this network has none
     FAUCET_WAIT = "faucet_wait"  # claimed within the interval

@@ -17,6 +17,7 @@ from xnode.core.ledger import GAPS, Context, Effects, LedgerView, Outcome, Refus
 from xnode.core.rules import check_alone, judge, judge_checked
 from xnode.core.values import Hash
 from xnode.roles.pulse import Pulse
+from xnode.roles.rivals import clear_way, refined
 from xnode.store.records import StoredBlock
 from xnode.store.store import Store
 from xnode.store.transaction import Transaction
@@ -30,6 +31,7 @@ Watcher = Callable[[Effects], None]
 Rule = Callable[[LedgerView, Block, Context], Effects | Refusal]
 Note = tuple[str, bytes, bytes]  # space, key, value
 Notes = Callable[[Hash], Iterable[Note]]
+OnConfirmed = Callable[[Transaction, StoredBlock], None]
 
 
 def no_notes(_block_hash: Hash) -> Iterable[Note]:
@@ -62,6 +64,7 @@ class Replica:
         self._publish = publish
         self._watchers: list[Watcher] = []
         self._fork_watchers: list[Callable[[Block], None]] = []
+        self._undone_watchers: list[Callable[[StoredBlock], None]] = []
         self._forks: list[Block] = []  # met in the batch that is being judged
         self.held = Held()
         self.changed = Pulse()
@@ -72,8 +75,12 @@ class Replica:
         self._watchers.append(watcher)
 
     def watch_forks(self, watcher: Callable[[Block], None]) -> None:
-        """Calls `watcher` with every live block whose position another one has taken; it must not raise."""
+        """Calls `watcher` with every block whose position or step another one has taken; it must not raise."""
         self._fork_watchers.append(watcher)
+
+    def watch_undone(self, watcher: Callable[[StoredBlock], None]) -> None:
+        """Calls `watcher` with every block that was taken back, once that is durable; it must not raise."""
+        self._undone_watchers.append(watcher)
 
     async def submit(self, block: Block, notes: Notes = no_notes) -> Submission:
         """Offers a live block of our own or of an API client; gossips it when it is new and good.
@@ -94,21 +101,19 @@ class Replica:
         return self._intake(block, judge_checked)
 
     def would_replace(self, block: Block) -> bool:
-        """Whether this fork would be good in place of the block that has its position; changes nothing."""
+        """Whether this fork or rival would be good in place of what stands in its way; changes nothing."""
         with self._store.transaction() as transaction:
-            standing = transaction.block_after(block.account, block.previous)
-            if standing is None or transaction.is_confirmed(standing.block_hash):
+            if not clear_way(transaction, block):
                 return False
-            transaction.rollback_with_descendants(standing.block_hash)
             verdict = judge_checked(transaction, block, Context(self._genesis, now=None))
         return isinstance(verdict, Effects)
 
-    def confirm(self, identity: Hash, winner: Block | None, note_of: Callable[[Block], tuple[str, bytes]]) -> Decision:
+    def confirm(self, identity: Hash, winner: Block | None, on_confirmed: OnConfirmed) -> Decision:
         """Confirms a block for ever, with all that it rests on.
 
-        Where it is not applied it is `winner`, a fork: what stands at its position is rolled back with all that rests
-        on that, and the winner lands, in the same batch. In it too goes the note (space, key) of each confirmed block
-        that holds its hash. An unknown block, or one that is not good any more, confirms nothing.
+        Where it is not applied it is `winner`, a fork or a rival: what stands in its way is rolled back with all that
+        rests on that, and the winner lands, in the same batch. What `on_confirmed` stages for each confirmed block is
+        in it too. An unknown block, or one that is not good any more, confirms nothing.
         """
         applied: list[Effects] = []
         undone: list[StoredBlock] = []
@@ -121,19 +126,19 @@ class Replica:
             found = [transaction.block(item) for item in transaction.confirm_with_ancestors(identity)]
             confirmed = tuple(stored for stored in found if stored is not None)
             for stored in confirmed:
-                space, key = note_of(stored.block)
-                if transaction.note(space, key) == stored.block_hash:
-                    transaction.delete_note(space, key)
+                on_confirmed(transaction, stored)
             transaction.commit()
+        for stored in undone:
+            for watcher in self._undone_watchers:
+                watcher(stored)
         self._announce(applied)
         self.changed.fire()
         return Decision(confirmed, tuple(undone))
 
     def _replace(self, transaction: Transaction, winner: Block, undone: list[StoredBlock]) -> Effects | None:
-        standing = transaction.block_after(winner.account, winner.previous)
-        if standing is not None:
-            undone += transaction.rollback_with_descendants(standing.block_hash)
-            log.warning("a fork of %s won: %d blocks are rolled back", winner.account.hex(), len(undone))
+        undone += clear_way(transaction, winner) or ()
+        if undone:
+            log.warning("a block of %s won: %d others are rolled back", winner.account.hex(), len(undone))
         verdict = judge_checked(transaction, winner, Context(self._genesis, now=None))
         if isinstance(verdict, Refusal):
             return None
@@ -144,7 +149,7 @@ class Replica:
         """What `take_checked` would say; changes nothing."""
         with self._store.snapshot() as view:
             verdict = judge_checked(view, block, self.context())
-        return verdict.outcome if isinstance(verdict, Refusal) else Outcome.PROGRESS
+            return refined(view, block, verdict).outcome if isinstance(verdict, Refusal) else Outcome.PROGRESS
 
     def take_synced(self, wires: Sequence[bytes]) -> int:
         """Applies a page of old blocks in their order, one batch for all; returns how many were new and good.
@@ -171,6 +176,7 @@ class Replica:
         transaction = self._store.transaction()
         verdict = rule(transaction, block, self.context())
         if isinstance(verdict, Refusal):
+            verdict = refined(transaction, block, verdict)
             transaction.discard()
             submission = self._refused(block, identity, verdict)
             self._announce(())
@@ -187,14 +193,14 @@ class Replica:
         self.outcomes[refusal.outcome] += 1
         if refusal.outcome in GAPS:
             self.held.put(identity, block, refusal.needs)
-        if refusal.outcome is Outcome.FORK:
+        if refusal.outcome in (Outcome.FORK, Outcome.RIVAL):
             self._forks.append(block)
         return Submission(identity, refusal.outcome, refusal.detail)
 
     def _apply(self, transaction: Transaction, block: Block, context: Context) -> list[Effects]:
         verdict = judge(transaction, block, context)
         if isinstance(verdict, Refusal):
-            self._refused(block, block_hash(self._genesis.network_key, block), verdict)
+            self._refused(block, block_hash(self._genesis.network_key, block), refined(transaction, block, verdict))
             return []
         transaction.stage(verdict)
         return [verdict, *self._release(transaction, verdict.block_hash, context)]
@@ -207,7 +213,8 @@ class Replica:
             for block in self.held.take(queue.pop(0)):
                 verdict = judge_checked(transaction, block, context)
                 if isinstance(verdict, Refusal):
-                    self._refused(block, block_hash(self._genesis.network_key, block), verdict)
+                    refusal = refined(transaction, block, verdict)
+                    self._refused(block, block_hash(self._genesis.network_key, block), refusal)
                     continue
                 transaction.stage(verdict)
                 applied.append(verdict)

@@ -1,9 +1,9 @@
 """Voting: offers blocks to the elections and carries out what they want done (protocol section 8).
 
-Theory of operation. Every applied block, and every fork of one that is not confirmed, is offered to `core.elections`,
-which answers with effects. A final vote is on disk before it is sent. A confirmed block is confirmed in the store;
-where it is not the one applied, the loser and all that rests on it are rolled back, and the winner lands in the same
-batch.
+Theory of operation. Every applied block, and every fork or rival of one that is not confirmed, is offered to
+`core.elections`, which answers with effects. A final vote is on disk before it is sent. A confirmed block is confirmed
+in the store; where it is not the one applied, what stands in its way and all that rests on it are rolled back, and the
+winner lands in the same batch.
 Level-triggered: a sweep offers again whatever is not confirmed, so that no lost event is lost for good.
 """
 
@@ -15,11 +15,13 @@ from typing import Final
 import trio
 
 from xnode.core.blocks import Block, block_hash
-from xnode.core.elections import FINALS_MAX, Elections, ElectionView
+from xnode.core.elections import Elections, ElectionView
 from xnode.core.genesis import Genesis
 from xnode.core.heard_votes import HeardVotes
 from xnode.core.keys import SigningKey
+from xnode.core.lease import LeaseState
 from xnode.core.ledger import Effects
+from xnode.core.steps import step_of
 from xnode.core.values import ZERO_HASH, Address, Hash
 from xnode.core.vote_effects import (
     CastVote,
@@ -28,19 +30,20 @@ from xnode.core.vote_effects import (
     Effect,
     Equivocation,
     Expired,
+    Lost,
     NotOpened,
     WantBlock,
     WantVotes,
 )
 from xnode.core.votes import VOTES, Position, Vote, VoteBundle, bundle_votes
 from xnode.core.weights import REPRESENTATIVES_MAX, Weights
+from xnode.roles.final_votes import final_at, restore_finals, settle_finals, write_finals
 from xnode.roles.pulse import Pulse
 from xnode.roles.replica import Publish, Replica
 from xnode.store.snapshot import Snapshot
 from xnode.store.store import Store
 
 VOTES_TOPIC: Final = "xnode/votes"
-FINAL_SPACE: Final = "final-vote"  # note space: account || previous -> block hash
 FLUSH_EVERY: Final = 0.05  # seconds that votes wait for others, so that they share a message
 TICK_EVERY: Final = 0.5
 SWEEP_EVERY: Final = 2.0
@@ -83,7 +86,7 @@ class Voting:
         self._heard = HeardVotes()
         self._weights: tuple[float, Weights] | None = None
         self._views: tuple[float, tuple[ElectionView, ...]] | None = None
-        self._outbox: list[Vote] = []
+        self._outbox: list[CastVote] = []
         self._sent_at = 0
         self._staged: dict[Hash, Block] = {}
         self._waiting: dict[Hash, dict[Hash, Position]] = {}
@@ -167,7 +170,7 @@ class Voting:
             self._news = trio.Event()
             await trio.sleep(FLUSH_EVERY)
             votes, self._outbox = self._outbox, []
-            for wire in self._sign(votes):
+            for wire in self._sign([_vote(cast) for cast in votes]):
                 self.counters["bundles_sent"] += 1
                 await self._publish(VOTES_TOPIC, wire)
 
@@ -186,14 +189,13 @@ class Voting:
 
     def _restore(self) -> None:
         with self._store.snapshot() as view:
-            for key, value in view.notes(FINAL_SPACE, FINALS_MAX):
-                self._elections.restore_final(_position_of(key), Hash(value))
+            restore_finals(view, self._elections)
 
     def _on_applied(self, effects: Effects) -> None:
         self._offer(effects.block, effects.block_hash)
 
     def _on_fork(self, block: Block) -> None:
-        """A block at a taken position: worth a vote if it is good and the one that stands there is not confirmed."""
+        """A block whose position or step is taken: worth a vote if it is good and nothing in its way is confirmed."""
         identity = block_hash(self._genesis.network_key, block)
         if identity in self._staged or len(self._staged) >= STAGED_MAX:
             return
@@ -207,12 +209,15 @@ class Voting:
             is_here = view.has_block(identity) or identity in self._staged
             if not is_here or view.is_confirmed(identity):  # what was offered just before it may have changed that
                 return
-            needs = [need for need in _rests_on(block) if not view.is_confirmed(need)]
+            needs = [need for need in _rests_on(view, block) if not view.is_confirmed(need)]
         for need in needs:
-            if len(self._waiting) < WAITING_MAX or need in self._waiting:
+            if need != ZERO_HASH and (len(self._waiting) < WAITING_MAX or need in self._waiting):
                 self._waiting.setdefault(need, {})[identity] = position
         now = self._monotonic()
-        self._carry_out(self._elections.on_block(position, identity, self.weights(), now, is_votable=not needs))
+        is_votable, step = not needs, step_of(block)
+        self._carry_out(
+            self._elections.on_block(position, identity, self.weights(), now, is_votable=is_votable, step=step)
+        )
 
     def _offer_known(self, identity: Hash) -> bool:
         with self._store.snapshot() as view:
@@ -261,7 +266,7 @@ class Voting:
             case WantVotes(position=position) if len(self._wanted_votes) < WANTED_MAX:
                 self._wanted_votes[position] = None
                 self.wants.set()
-            case Dropped(block_hash=gone) | NotOpened(block_hash=gone):
+            case Lost(block_hash=gone) | Dropped(block_hash=gone) | NotOpened(block_hash=gone):
                 self._staged.pop(gone, None)
             case Expired(candidates=candidates):
                 self._forget(candidates)
@@ -276,23 +281,26 @@ class Voting:
 
     def _write_finals(self, finals: list[CastVote]) -> None:
         with self._store.transaction() as transaction:
-            for vote in finals:
-                transaction.put_note(FINAL_SPACE, _note_key(vote.position), vote.block_hash)
+            write_finals(transaction, finals)
             transaction.commit()
 
     def _send(self, vote: CastVote) -> None:
+        if vote.step is not None:  # a vote that moves from a rival must not stand beside the one before in a bundle
+            self._outbox = [one for one in self._outbox if one.is_final or one.step != vote.step]
         if len(self._outbox) < OUTBOX_MAX:
-            self._outbox.append(Vote(vote.position, vote.block_hash, vote.is_final))
+            self._outbox.append(vote)
         self._news.set()
 
     def _confirm(self, decided: Confirmed) -> None:
-        decision = self._replica.confirm(decided.block_hash, self._staged.get(decided.block_hash), _note_of)
+        decision = self._replica.confirm(decided.block_hash, self._staged.get(decided.block_hash), settle_finals)
         self._forget((decided.block_hash, *decided.losers))
         for stored in decision.undone:
             self._waiting.pop(stored.block_hash, None)
-            self._forget(self._elections.on_undone(_position(stored.block)))
+            self._forget(self._elections.on_undone(_position(stored.block), stored.block_hash))
+        now = self._monotonic()
         for stored in decision.confirmed:
-            self._forget(self._elections.on_confirmed(_position(stored.block), stored.block_hash))
+            position, step = _position(stored.block), step_of(stored.block)
+            self._carry_out(self._elections.on_confirmed(position, stored.block_hash, now, step))
         for stored in decision.confirmed:
             for waiting in self._waiting.pop(stored.block_hash, ()):
                 self._offer_known(waiting)
@@ -312,10 +320,9 @@ class Voting:
     def _answer(self, view: Snapshot, position: Position) -> Vote | None:
         vote = self._elections.answer(position)
         if vote is not None:
-            return Vote(position, vote.block_hash, vote.is_final)
+            return _vote(vote)
         decided = self._decided(view, position)
-        note = view.note(FINAL_SPACE, _note_key(position))
-        if decided is None or note not in (None, decided):
+        if decided is None or final_at(view, position) not in (None, decided):
             return None
         return Vote(position, decided, is_final=True)
 
@@ -329,10 +336,15 @@ class Voting:
         return tuple(wires)
 
 
-def _rests_on(block: Block) -> tuple[Hash, ...]:
-    """The blocks that must be confirmed before this one may be voted for."""
+def _rests_on(view: Snapshot, block: Block) -> tuple[Hash, ...]:
+    """The blocks that must be confirmed before this one may be voted for; zeros for one that is not here."""
     source = getattr(block.body, "source", ZERO_HASH)
-    return tuple(item for item in (block.previous, source) if item != ZERO_HASH)
+    needs = [item for item in (block.previous, source) if item != ZERO_HASH]
+    step = step_of(block)
+    if step is not None and step.leaves is LeaseState.ACCEPTED:  # else the acceptance could still lose
+        lease = view.lease(step.lease_hash)
+        needs.append(ZERO_HASH if lease is None else lease.accept_hash)
+    return tuple(needs)
 
 
 def _within(wires: tuple[bytes, ...], bytes_max: int) -> tuple[bytes, ...]:
@@ -350,13 +362,5 @@ def _position(block: Block) -> Position:
     return Position(block.account, block.previous)
 
 
-def _note_of(block: Block) -> tuple[str, bytes]:
-    return FINAL_SPACE, _note_key(_position(block))
-
-
-def _note_key(position: Position) -> bytes:
-    return position.account + position.previous
-
-
-def _position_of(key: bytes) -> Position:
-    return Position(Address(key[:32]), Hash(key[32:]))
+def _vote(cast: CastVote) -> Vote:
+    return Vote(cast.position, cast.block_hash, cast.is_final)
