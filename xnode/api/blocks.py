@@ -18,8 +18,19 @@ RULES: Final = {
     Outcome.GAP_PREVIOUS: "the block before it is not here yet; send that one first, or ask again soon",
     Outcome.GAP_SOURCE: "the block that it refers to is not here yet; send that one first, or ask again soon",
     Outcome.BAD_WORK: "its work is too little for its root; search for more",
-    Outcome.BAD_SIGNATURE: "it is not signed by its account; sign its hash with the account's key",
+    Outcome.BAD_SIGNATURE: "it is not signed by its account; sign its hash with the account's key or keyset",
     Outcome.BAD_TIMESTAMP: "its timestamp is too far from now; sign it anew",
+    Outcome.NOT_OPEN: "a multisig account opens first, with multisig_open",
+    Outcome.ALREADY_OPEN: "the account is open already; change its keyset with multisig_update",
+    Outcome.BAD_QUORUM: (
+        "it is not signed by exactly as many keys of the account's keyset as it asks for: one to receive, the "
+        "threshold for all else (GET /accounts/{address} shows the keyset)"
+    ),
+    Outcome.BAD_REPRESENTATIVE: (
+        "a multisig account casts no votes: it names another representative when it opens, and one key that receives "
+        "names none"
+    ),
+    Outcome.NOT_A_PROVIDER: "a multisig account can't accept a lease; host machines by an account of one key",
     Outcome.BAD_ASSET: "this type of block is not for this asset",
     Outcome.BAD_BALANCE: "its balance does not follow from the one before it",
     Outcome.BAD_AMOUNT: "its amount is zero, or not what the price formula gives",
@@ -27,7 +38,7 @@ RULES: Final = {
     Outcome.BAD_RESOURCES: "it asks for no resources, or for more than the limit",
     Outcome.BAD_DURATION: "its duration is outside the network's range",
     Outcome.BAD_MULTIPLIER: "its multiplier is outside 500 to 10000",
-    Outcome.BAD_KEY: "its SSH key is no point of the curve",
+    Outcome.BAD_KEY: "its SSH key, or one of its keyset, is no point of the curve",
     Outcome.BAD_ATTESTATIONS: "too few of its attestations are valid, or they are too far from now",
     Outcome.BAD_TIME: "the attested time is too early or too late for this step",
     Outcome.INSUFFICIENT: "it spends more than the account has",

@@ -21,6 +21,7 @@ from xnode.api.schema import (
 )
 from xnode.core.blocks import block_to_json
 from xnode.core.elections import ElectionView
+from xnode.core.keyset import keyset_to_json
 from xnode.core.lease import LeaseRecord, LeaseState
 from xnode.core.ledger import AccountRecord, Pending
 from xnode.core.machine import MachineStatus
@@ -78,8 +79,15 @@ MACHINE: Final = record(
 )
 PEER: Final = record(id=TEXT, address=TEXT, version=TEXT, connected_at=INTEGER)
 BLOCK: Final = record(hash=HEX32, height=INTEGER, status=word("pending", "confirmed", "rejected"), block=OBJECT)
+KEYSET: Final = record(keys=listing(HEX32), threshold=INTEGER)
 ACCOUNT: Final = record(
-    address=HEX32, balances=AMOUNTS, representative=HEX32, height=INTEGER, final_height=INTEGER, frontier=HEX32
+    address=HEX32,
+    balances=AMOUNTS,
+    representative=HEX32,
+    height=INTEGER,
+    final_height=INTEGER,
+    frontier=HEX32,
+    keyset={"anyOf": [KEYSET, {"type": "null"}]},
 )
 PENDING: Final = record(source=HEX32, sender=HEX32, destination=HEX32, asset=word("XUSD", "XE"), amount=INTEGER)
 FRONTIER: Final = record(account=HEX32, frontier=HEX32, height=INTEGER)
@@ -170,6 +178,7 @@ def account_json(account: AccountRecord) -> dict[str, object]:
         "height": account.height,
         "final_height": account.final_height,
         "frontier": account.head.hex(),
+        "keyset": None if account.keyset is None else keyset_to_json(account.keyset),
     }
 
 

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from xnode.core.blocks import Block, block_hash, decode_block, encode_block
 from xnode.core.codec import Malformed
 from xnode.core.genesis import Genesis
+from xnode.core.hashing import Tag, tagged_hash
 from xnode.core.held import Held
 from xnode.core.ledger import GAPS, Context, Effects, LedgerView, Outcome, Refusal
 from xnode.core.rules import check_alone, judge, judge_checked
@@ -146,10 +147,17 @@ class Replica:
         return verdict
 
     def preview(self, block: Block) -> Outcome:
-        """What `take_checked` would say; changes nothing."""
+        """What `take_checked` would say; changes nothing.
+
+        One thing more: whether the keyset in force signed a fork is known only where what stands there is taken back.
+        """
         with self._store.snapshot() as view:
             verdict = judge_checked(view, block, self.context())
-            return refined(view, block, verdict).outcome if isinstance(verdict, Refusal) else Outcome.PROGRESS
+            if not isinstance(verdict, Refusal):
+                return Outcome.PROGRESS
+            outcome = refined(view, block, verdict).outcome
+        is_unsure = outcome is Outcome.FORK and block.signatures is not None
+        return Outcome.BAD_QUORUM if is_unsure and not self.would_replace(block) else outcome
 
     def take_synced(self, wires: Sequence[bytes]) -> int:
         """Applies a page of old blocks in their order, one batch for all; returns how many were new and good.
@@ -192,10 +200,17 @@ class Replica:
     def _refused(self, block: Block, identity: Hash, refusal: Refusal) -> Submission:
         self.outcomes[refusal.outcome] += 1
         if refusal.outcome in GAPS:
-            self.held.put(identity, block, refusal.needs)
+            self.held.put(self._holding(block, identity), block, refusal.needs)
         if refusal.outcome in (Outcome.FORK, Outcome.RIVAL):
             self._forks.append(block)
         return Submission(identity, refusal.outcome, refusal.detail)
+
+    def _holding(self, block: Block, identity: Hash) -> Hash:
+        """What a held block is known by: who should have signed a multisig account's block is not known yet, so that
+        the same block signed by strangers must not take its place."""
+        if block.signatures is None:
+            return identity
+        return tagged_hash(self._genesis.network_key, Tag.BLOCK, encode_block(block))
 
     def _apply(self, transaction: Transaction, block: Block, context: Context) -> list[Effects]:
         verdict = judge(transaction, block, context)

@@ -159,7 +159,11 @@ def _check_identity(database: Database, genesis: Genesis) -> None:
         raise OperatorFault(
             "schema_version",
             f"the store has schema {version}, this xnode reads {SCHEMA_VERSION}; "
-            + ("run the newer xnode that wrote it" if version > SCHEMA_VERSION else "start with a new data directory"),
+            + (
+                "run the newer xnode that wrote it"
+                if version > SCHEMA_VERSION
+                else "an older xnode wrote it, and there is no conversion; start with a new data directory"
+            ),
         )
     if network is None:
         raise corrupt("it has no genesis hash")
