@@ -16,7 +16,7 @@ from xnode.core.values import Address, Asset, Hash
 from xnode.store.leveldb import corrupt
 from xnode.store.records import ProviderRecord, Representative, Standing, StoredBlock, Tally
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 META: Final = b"m"
 ACCOUNT: Final = b"a"
