@@ -11,7 +11,7 @@ def test_a_block_confirmed_by_what_rests_on_it_ends_its_election() -> None:
     table = Table(10, 30, 60)
     table.block(LOW)
     table.block(HIGH)
-    assert table.elections.on_confirmed(PLACE, HIGH, 0) == (Lost(PLACE, LOW),)
+    assert table.elections.on_confirmed(PLACE, HIGH, 0) == (Lost(PLACE, LOW, HIGH),)
     assert len(table.elections) == 0
     assert table.block(LOW) == (NotOpened(PLACE, LOW, NoRoom.CONFIRMED),)
     assert table.block(HIGH) == ()

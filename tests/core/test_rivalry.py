@@ -96,7 +96,7 @@ def test_the_rival_of_a_confirmed_block_is_lost_and_its_position_free() -> None:
     table.vote(BOB, CANCEL, position=THERE, final=True)
     won = table.vote(CAROL, CANCEL, position=THERE, final=True)
     assert Confirmed(THERE, CANCEL, (), CANCEL) in won
-    assert Lost(PLACE, ACCEPT) in won
+    assert Lost(PLACE, ACCEPT, CANCEL) in won
     assert len(table.elections) == 0
     assert table.block(ACCEPT, step=STEP) == (NotOpened(PLACE, ACCEPT, NoRoom.CONFIRMED),)
     assert table.block(OTHER) == (CastVote(PLACE, OTHER, False),)
@@ -110,7 +110,7 @@ def test_a_final_vote_for_the_loser_binds_nobody_at_its_position() -> None:
     table.vote(BOB, ACCEPT)
     table.block(CANCEL, THERE, step=STEP)
     table.vote(BOB, CANCEL, position=THERE, final=True)
-    assert Lost(PLACE, ACCEPT) in table.vote(CAROL, CANCEL, position=THERE, final=True)
+    assert Lost(PLACE, ACCEPT, CANCEL) in table.vote(CAROL, CANCEL, position=THERE, final=True)
     assert table.vote(US, ACCEPT, final=True) == ()
     assert table.vote(BOB, ACCEPT, final=True) == ()
     assert table.block(OTHER) == (CastVote(PLACE, OTHER, False),)
@@ -122,7 +122,7 @@ def test_what_else_stands_at_the_loser_s_position_is_voted_for_at_once() -> None
     table.block(OTHER)
     table.vote(BOB, CANCEL, position=THERE, final=True)
     won = table.vote(CAROL, CANCEL, position=THERE, final=True)
-    assert won[-2:] == (Lost(PLACE, ACCEPT), CastVote(PLACE, OTHER, False))
+    assert won[-2:] == (Lost(PLACE, ACCEPT, CANCEL), CastVote(PLACE, OTHER, False))
 
 
 def test_a_final_vote_for_a_fork_that_lost_binds_no_step() -> None:
@@ -157,7 +157,7 @@ def test_a_block_that_loses_at_its_own_position_does_not_lead_a_rivalry() -> Non
 def test_a_block_confirmed_by_what_rests_on_it_ends_its_rivals() -> None:
     table = rivals(10, 90)
     effects = table.elections.on_confirmed(THERE, CANCEL, table.now, STEP)
-    assert effects == (Lost(PLACE, ACCEPT),)
+    assert effects == (Lost(PLACE, ACCEPT, CANCEL),)
     assert len(table.elections) == 0
 
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from xnode.api.calls import Api, Asked, Call
 from xnode.api.parse import LIMIT, path_hash
-from xnode.api.render import BLOCK, block_json
+from xnode.api.render import BLOCK, block_json, fate_json
 from xnode.api.schema import HEX32, OBJECT, listing, record, word
 from xnode.core.blocks import block_from_json, block_hash
 from xnode.core.faults import CallerFault, NotFound, Unavailable
@@ -61,9 +61,12 @@ async def get_block(api: Api, asked: Asked) -> dict[str, object]:
     wanted = path_hash(asked.request, "block")
     with api.port.snapshot() as view:
         stored = view.block(wanted)
-        if stored is None:
-            raise NotFound("block_unknown", f"block not found: this node's ledger has no block {wanted.hex()}")
-        return block_json(view, stored)
+        if stored is not None:
+            return block_json(view, stored)
+    fate = api.port.fate(wanted)
+    if fate is None:
+        raise NotFound("block_unknown", f"block not found: this node's ledger has no block {wanted.hex()}")
+    return fate_json(wanted, fate)
 
 
 async def list_recent(api: Api, asked: Asked) -> list[dict[str, object]]:

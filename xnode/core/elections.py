@@ -60,12 +60,19 @@ FINALS_MAX: Final = 100_000  # own final votes at positions not confirmed yet; w
 
 
 class ElectionView(NamedTuple):
-    """One open election as people see it: (block, support, final support) of each candidate, the applied one first."""
+    """One open election as people see it: (block, support, final support) of each candidate, the applied one first;
+    `rivals` want the step of one of them at positions of other chains."""
 
     position: Position
     opened_at: int
     total_weight: int
     candidates: tuple[tuple[Hash, int, int], ...]
+    rivals: tuple[Hash, ...] = ()
+
+    @property
+    def is_contested(self) -> bool:
+        """Whether only one of several blocks can be confirmed."""
+        return len(self.candidates) > 1 or bool(self.rivals)
 
 
 class Elections:
@@ -174,7 +181,7 @@ class Elections:
         decided = Confirmed(position, block_hash, losers, self._finals.get(position))
         effects = self._decide(decided, step, now)
         self._waiting.take(position)
-        return (*(Lost(position, item) for item in losers), *effects)
+        return (*(Lost(position, item, block_hash) for item in losers), *effects)
 
     def on_undone(self, position: Position, block_hash: Hash) -> tuple[Hash, ...]:
         """This block was rolled back with what it rested on: its election, if it stands in one, ends undecided, so that
@@ -286,7 +293,7 @@ class Elections:
                 self._lose(loser)
         effects: list[Effect] = []
         for rival, wish in rivals:
-            effects += [Lost(wish.position, rival), *self._leave(wish.position, rival, now)]
+            effects += [Lost(wish.position, rival, decided.block_hash), *self._leave(wish.position, rival, now)]
         return tuple(effects)
 
     def _leave(self, position: Position, rival: Hash, now: int) -> tuple[Effect, ...]:
@@ -367,4 +374,6 @@ class Elections:
 def _view(election: Election) -> ElectionView:
     tally = election.tally
     counted = tuple((one, tally.support.get(one, 0), tally.finals.get(one, 0)) for one in election.candidates)
-    return ElectionView(election.position, election.opened_at, tally.weights.total, counted)
+    wanting = {one for rivalry in election.rivalries.values() for one in rivalry.candidates}
+    rivals = tuple(sorted(wanting - election.candidates.keys()))
+    return ElectionView(election.position, election.opened_at, tally.weights.total, counted, rivals)

@@ -172,16 +172,16 @@ class Context(NamedTuple):
 
 
 def new_account(address: Address, genesis: Genesis) -> AccountRecord:
-    """An account before its first block; the opening XUSD delegates as the genesis says, everybody else to itself."""
+    """An account before its first block. It delegates as the genesis says until a block of its own names another: else
+    the weight of accounts without a node would never vote, and could stop the network."""
     held = {item.asset: item.amount for item in genesis.allocations if item.account == address}
-    representative = genesis.representative if held else address
     return AccountRecord(
         address,
         ZERO_HASH,
         height=0,
         xusd=held.get(Asset.XUSD, 0),
         xe=held.get(Asset.XE, 0),
-        representative=representative,
+        representative=genesis.representative,
         last_claim=0,
         final_height=0,
         keyset=None,

@@ -34,11 +34,12 @@ class Confirmed(NamedTuple):
 class Lost(NamedTuple):
     """A rival of this block is confirmed, at its position or for its step: it can never be, and is to be forgotten.
 
-    A final vote of ours for it, if there is one, binds us no longer.
+    A final vote of ours for it, if there is one, binds us no longer. `winner` is the rival.
     """
 
     position: Position
     block_hash: Hash
+    winner: Hash
 
 
 class WantBlock(NamedTuple):

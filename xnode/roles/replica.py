@@ -32,6 +32,7 @@ Watcher = Callable[[Effects], None]
 Rule = Callable[[LedgerView, Block, Context], Effects | Refusal]
 Note = tuple[str, bytes, bytes]  # space, key, value
 Notes = Callable[[Hash], Iterable[Note]]
+Stage = Callable[[Transaction], None]
 OnConfirmed = Callable[[Transaction, StoredBlock], None]
 
 
@@ -109,32 +110,40 @@ class Replica:
             verdict = judge_checked(transaction, block, Context(self._genesis, now=None))
         return isinstance(verdict, Effects)
 
-    def confirm(self, identity: Hash, winner: Block | None, on_confirmed: OnConfirmed) -> Decision:
-        """Confirms a block for ever, with all that it rests on.
+    def confirm(self, identities: Sequence[Hash], first: Stage, on_confirmed: OnConfirmed) -> Decision:
+        """Confirms applied blocks for ever, with all that they rest on, in one batch.
 
-        Where it is not applied it is `winner`, a fork or a rival: what stands in its way is rolled back with all that
-        rests on that, and the winner lands, in the same batch. What `on_confirmed` stages for each confirmed block is
-        in it too. An unknown block, or one that is not good any more, confirms nothing.
+        In it too is what `first` stages, and what `on_confirmed` does for each confirmed block. Unknown blocks are left
+        out.
         """
-        applied: list[Effects] = []
+        confirmed: list[StoredBlock] = []
+        with self._store.transaction() as transaction:
+            first(transaction)
+            for identity in identities:
+                if transaction.has_block(identity):
+                    confirmed += _confirm(transaction, identity, on_confirmed)
+            transaction.commit()
+        self.changed.fire()
+        return Decision(tuple(confirmed))
+
+    def replace(self, winner: Block, first: Stage, on_confirmed: OnConfirmed) -> Decision:
+        """The same for a fork or rival that has won: what stands in its way is rolled back with all that rests on that,
+        and it lands, in the same batch. One that is not good any more confirms nothing."""
         undone: list[StoredBlock] = []
         with self._store.transaction() as transaction:
-            if not transaction.has_block(identity):
-                landed = self._replace(transaction, winner, undone) if winner is not None else None
-                if landed is None:
-                    return Decision()
-                applied += [landed, *self._release(transaction, identity, self.context())]
-            found = [transaction.block(item) for item in transaction.confirm_with_ancestors(identity)]
-            confirmed = tuple(stored for stored in found if stored is not None)
-            for stored in confirmed:
-                on_confirmed(transaction, stored)
+            first(transaction)
+            landed = self._replace(transaction, winner, undone)
+            if landed is None:
+                return Decision()
+            applied = [landed, *self._release(transaction, landed.block_hash, self.context())]
+            confirmed = _confirm(transaction, landed.block_hash, on_confirmed)
             transaction.commit()
         for stored in undone:
             for watcher in self._undone_watchers:
                 watcher(stored)
         self._announce(applied)
         self.changed.fire()
-        return Decision(confirmed, tuple(undone))
+        return Decision(tuple(confirmed), tuple(undone))
 
     def _replace(self, transaction: Transaction, winner: Block, undone: list[StoredBlock]) -> Effects | None:
         undone += clear_way(transaction, winner) or ()
@@ -247,6 +256,14 @@ class Replica:
                 watch_fork(block)
         if applied:
             self.changed.fire()
+
+
+def _confirm(transaction: Transaction, identity: Hash, on_confirmed: OnConfirmed) -> list[StoredBlock]:
+    found = [transaction.block(item) for item in transaction.confirm_with_ancestors(identity)]
+    confirmed = [stored for stored in found if stored is not None]
+    for stored in confirmed:
+        on_confirmed(transaction, stored)
+    return confirmed
 
 
 def check_wire(wire: bytes, context: Context) -> tuple[Block | None, Outcome, str]:

@@ -27,6 +27,7 @@ from xnode.roles.capacity import Capacity
 from xnode.roles.consumer import PROGRESS_METHOD, WITHDRAW_METHOD, WITHDRAWN_ANSWER, Consumer
 from xnode.roles.contacts import Contacts
 from xnode.roles.drain import Drain
+from xnode.roles.fates import lost_step
 from xnode.roles.lease_log import LeaseLog
 from xnode.roles.ledger_sync import LedgerSink, LedgerSource
 from xnode.roles.market_board import MarketBoard
@@ -41,6 +42,7 @@ from xnode.roles.topics import Topics
 from xnode.roles.tunnelling import HostAccess, Tunnelling
 from xnode.roles.vote_exchange import VoteExchange
 from xnode.roles.voting import Voting
+from xnode.store.records import StoredBlock
 from xnode.store.store import Store
 from xnode.vm.driver import Driver
 
@@ -116,6 +118,7 @@ class Roles:
             self.provider, self.offering = self._hosting(settings.hosting)
         self.replica.watch(self.consumer.note_end)
         self.replica.watch(self._advertise_change)
+        self.replica.watch_undone(self._log_undone)
         rpc.register(PROGRESS_METHOD, self._serve_progress)
         rpc.register(WITHDRAW_METHOD, self._serve_withdraw)
         topics.wire(outside.handshake.knows, self.replica, self.board, self.contacts, self.voting)
@@ -242,6 +245,12 @@ class Roles:
         """A lease of ours took or gave back capacity, and nobody should hear of it a minute later."""
         if self.offering and effects.lease is not None and effects.lease.provider == self._address:
             self.offering.advertise.fire()
+
+    def _log_undone(self, stored: StoredBlock) -> None:
+        """Tells who looks at a lease that a step of it was taken back."""
+        step = lost_step(stored.block, stored.block_hash)
+        if step is not None:
+            self.log.record(*step)
 
     def _close_tunnels(self, lease_hash: Hash) -> None:
         self.tunnels.close_lease(lease_hash)
