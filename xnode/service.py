@@ -20,6 +20,7 @@ from xnode.core.machine import ExecResult, Machine, MachineStatus
 from xnode.core.market import Ad, LeaseForm, Quote
 from xnode.core.values import Address, Hash
 from xnode.net.streams import Stream, splice
+from xnode.roles.block_times import Stage
 from xnode.roles.fates import Fate
 from xnode.roles.lease_log import LeaseLog
 from xnode.roles.running import Roles
@@ -95,6 +96,10 @@ class NodeService(NodePort):
     def fate(self, block_hash: Hash) -> Fate | None:
         """See NodePort."""
         return self._roles.voting.fate(block_hash)
+
+    def block_times(self, block_hash: Hash) -> dict[Stage, int] | None:
+        """See NodePort."""
+        return self._roles.voting.times.find(block_hash)
 
     def voters(self) -> frozenset[Address]:
         """See NodePort."""

@@ -34,6 +34,7 @@ from xnode.core.rules import judge
 from xnode.core.tunnel import UsedProofs, access_message, check_access
 from xnode.core.values import ZERO_HASH, Address, Hash
 from xnode.core.votes import Position
+from xnode.roles.block_times import Stage
 from xnode.roles.fates import Fate
 from xnode.store.snapshot import Snapshot
 
@@ -97,6 +98,10 @@ class MemoryNode(NodePort):
 
     def snapshot(self) -> Snapshot:
         return self.store.snapshot()
+
+    def block_times(self, block_hash: Hash) -> dict[Stage, int] | None:
+        with self.store.snapshot() as view:
+            return {Stage.APPLIED: NOW} if view.has_block(block_hash) else None
 
     def fate(self, block_hash: Hash) -> Fate | None:
         return self.fates.get(block_hash)

@@ -5,10 +5,11 @@ from typing import Final
 from xnode.api.calls import Api, Asked, Call
 from xnode.api.parse import LIMIT, path_hash
 from xnode.api.render import BLOCK, block_json, fate_json
-from xnode.api.schema import HEX32, OBJECT, listing, record, word
+from xnode.api.schema import HEX32, INTEGER, OBJECT, listing, record, word
 from xnode.core.blocks import block_from_json, block_hash
 from xnode.core.faults import CallerFault, NotFound, Unavailable
 from xnode.core.ledger import GAPS, Outcome
+from xnode.roles.block_times import Stage
 
 RULES: Final = {
     Outcome.FORK: (
@@ -69,6 +70,16 @@ async def get_block(api: Api, asked: Asked) -> dict[str, object]:
     return fate_json(wanted, fate)
 
 
+async def get_times(api: Api, asked: Asked) -> dict[str, object]:
+    """When one of the last blocks went through each stage of voting at this node; 0 for what did not happen."""
+    wanted = path_hash(asked.request, "block")
+    times = api.port.block_times(wanted)
+    if times is None:
+        message = f"block not found: {wanted.hex()} is none of the last blocks that this node has seen"
+        raise NotFound("block_unknown", message)
+    return {str(stage): times.get(stage, 0) for stage in Stage}
+
+
 async def list_recent(api: Api, asked: Asked) -> list[dict[str, object]]:
     """The last arrivals, newest first."""
     with api.port.snapshot() as view:
@@ -89,6 +100,14 @@ async def submit_block(api: Api, asked: Asked) -> dict[str, object]:
 CALLS: Final = (
     Call("GET", "/blocks/recent", "The last blocks", list_recent, listing(BLOCK), (400,), (LIMIT,), price=2),
     Call("GET", "/blocks/{hash}", "One block by its hash", get_block, BLOCK, (404,)),
+    Call(
+        "GET",
+        "/blocks/{hash}/times",
+        "When (ns) one of the last blocks was applied, voted for and confirmed here; 0: not, or not by this node",
+        get_times,
+        record(**{stage.value: INTEGER for stage in Stage}),
+        (404,),
+    ),
     Call(
         "POST",
         "/blocks",

@@ -38,6 +38,7 @@ from xnode.core.vote_effects import (
 )
 from xnode.core.votes import VOTES, Position, Vote, VoteBundle, bundle_votes
 from xnode.core.weights import REPRESENTATIVES_MAX, Weights
+from xnode.roles.block_times import BlockTimes, Stage
 from xnode.roles.fates import Fate, Fates
 from xnode.roles.final_votes import final_at, restore_finals, settle_finals, write_finals
 from xnode.roles.pulse import Pulse
@@ -105,6 +106,7 @@ class Voting:
         self._wanted_votes: dict[Position, None] = {}
         self.counters: Counter[str] = Counter()
         self._fates = Fates()
+        self.times = BlockTimes(clock)
         self._restore()
         replica.watch(self._on_applied)
         replica.watch_forks(self._on_fork)
@@ -186,6 +188,8 @@ class Voting:
             for wire in self._sign([_vote(cast) for cast in votes]):
                 self.counters["bundles_sent"] += 1
                 await self._publish(VOTES_TOPIC, wire)
+            for cast in votes:
+                self.times.note(cast.block_hash, Stage.FINAL_SENT if cast.is_final else Stage.VOTE_SENT)
 
     async def keep_counting(self) -> None:
         """Ticks and sweeps; runs for as long as the node."""
@@ -205,6 +209,7 @@ class Voting:
             restore_finals(view, self._elections)
 
     def _on_applied(self, effects: Effects) -> None:
+        self.times.note(effects.block_hash, Stage.APPLIED)
         self._offer(effects.block, effects.block_hash)
 
     def _on_fork(self, block: Block) -> None:
@@ -311,6 +316,7 @@ class Voting:
         write_finals(transaction, self._unwritten)
 
     def _send(self, vote: CastVote) -> None:
+        self.times.note(vote.block_hash, Stage.FINAL_VOTED if vote.is_final else Stage.VOTED)
         if vote.step is not None:  # a vote that moves from a rival must not stand beside the one before in a bundle
             self._outbox = [one for one in self._outbox if one.is_final or one.step != vote.step]
         if len(self._outbox) < OUTBOX_MAX:
@@ -342,6 +348,7 @@ class Voting:
             self._forget(self._elections.on_undone(_position(stored.block), stored.block_hash))
         now = self._monotonic()
         for stored in decision.confirmed:
+            self.times.note(stored.block_hash, Stage.CONFIRMED)
             position, step = _position(stored.block), step_of(stored.block)
             self._carry_out(self._elections.on_confirmed(position, stored.block_hash, now, step))
         for stored in decision.confirmed:
