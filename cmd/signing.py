@@ -23,11 +23,11 @@ class Position(NamedTuple):
     representative: str
 
 
-def read_position(client: ApiClient, address: Address) -> Position:
-    """The account as the node knows it; zeros for one that has neither blocks nor an opening balance."""
+def read_position(client: ApiClient, genesis: Genesis, address: Address) -> Position:
+    """The account as the node knows it; one that has neither blocks nor an opening balance delegates as all begin."""
     record: dict[str, Any] | None = client.find(f"/accounts/{address.hex()}")
     if record is None:
-        return Position(ZERO_HASH, dict.fromkeys(Asset, 0), address.hex())
+        return Position(ZERO_HASH, dict.fromkeys(Asset, 0), genesis.representative.hex())
     balances = {asset: int(record["balances"][asset.name]) for asset in Asset}
     return Position(hash_from_hex(record["frontier"]), balances, record["representative"])
 

@@ -52,7 +52,7 @@ def balance(node: NodeAccess, account: str | None, as_json: bool) -> None:
     """Show what the account, or another ACCOUNT, holds."""
     owner = address_from_hex(account, "ACCOUNT") if account else own_address(node)
     with node.client() as client:
-        position = read_position(client, owner)
+        position = read_position(client, node.data_dir.load_genesis(), owner)
     held = {asset.name: position.balances[asset] for asset in Asset}
     if as_json:
         print_json({"account": owner.hex(), "balances": held, "representative": position.representative})
@@ -114,12 +114,39 @@ def claim(node: NodeAccess, representative: str | None) -> None:
     click.echo(f"claimed {node.data_dir.load_genesis().faucet.amount} XUSD in block {claimed}")
 
 
+@wallet.command()
+@click.argument("representative", metavar="ACCOUNT|self")
+@click.option(
+    "--to", metavar="ACCOUNT", help="Whom to send 1 XUSD, if nothing is pending  [default: the representative]"
+)
+@with_node
+def delegate(node: NodeAccess, representative: str, to: str | None) -> None:
+    """Let ACCOUNT vote with the account's XUSD from now on, or let the account vote itself.
+
+    A block has to say so: that which receives what is pending or, where nothing is, one that sends 1 XUSD.
+    """
+    chosen = _representative(node, representative, "ACCOUNT")
+    with node.client() as client:
+        entries = read_pending(client, own_address(node))
+        if entries:
+            asset, amount = Asset[entries[0]["asset"]], int(entries[0]["amount"])
+            written = _write(node, client, asset, amount, Receive(hash_from_hex(entries[0]["source"])), chosen)
+        else:
+            destination = chosen if to is None else address_from_hex(to, "--to")
+            if destination == own_address(node):
+                raise click.UsageError("nothing is pending, so 1 XUSD has to be sent: name to whom with --to")
+            written = _write(node, client, Asset.XUSD, -1, Send(destination, 1), chosen)
+    click.echo(f"{chosen.hex()} votes with this account's XUSD from block {written} on")
+
+
 def claim_from_faucet(node: NodeAccess, client: ApiClient, representative: str | None) -> str:
     """The hash of the claim block; `representative` is an address, `self`, or None to leave it as it is."""
-    chosen = None
-    if representative is not None:
-        chosen = own_address(node) if representative == "self" else address_from_hex(representative, "--representative")
+    chosen = None if representative is None else _representative(node, representative, "--representative")
     return _write(node, client, Asset.XUSD, node.data_dir.load_genesis().faucet.amount, Claim(), chosen)
+
+
+def _representative(node: NodeAccess, words: str, name: str) -> Address:
+    return own_address(node) if words == "self" else address_from_hex(words, name)
 
 
 def own_address(node: NodeAccess) -> Address:
@@ -144,7 +171,7 @@ def _write(
     """Signs and submits; signs anew where the node itself has just written a block at the same position."""
     genesis, key = node.data_dir.load_genesis(), node.data_dir.load_account_key()
     for _ in range(TRIES_MAX):
-        position = read_position(client, Address(key.public_key))
+        position = read_position(client, genesis, Address(key.public_key))
         block = sign_block(genesis, key, position, asset, delta, body, representative)
         with contextlib.suppress(LostPosition):
             return submit(client, genesis, block)

@@ -44,6 +44,8 @@ class Config(NamedTuple):
     machine_boot_timeout_s: int = 120  # 5 to 600
     machines_max: int = 100  # 1 to 1000
     machine_orphan_grace_h: int = 72  # 1 to 8760: how long a machine is kept whose lease the ledger does not know
+    machine_uid_first: int = 1_900_000_000  # 0 to 4000000000: users of machines, where the node is root
+    machine_uid_count: int = 65_536  # 0 to 1000000: how many; 0 runs all machines as nobody
     machine_disk_reserve_gb: int = 2  # 1 to 1024: disk of the host that no machine may be promised
     machine_memory_reserve_mb: int = 512  # 0 to 1048576: memory of the host, likewise
     tunnels_max: int = 100  # 1 to 10000
@@ -61,6 +63,8 @@ LIMITS: Final[dict[str, tuple[int, int]]] = {
     "machine_boot_timeout_s": (5, 600),
     "machines_max": (1, 1_000),
     "machine_orphan_grace_h": (1, 8_760),
+    "machine_uid_first": (0, 4_000_000_000),
+    "machine_uid_count": (0, 1_000_000),
     "machine_disk_reserve_gb": (1, 1_024),
     "machine_memory_reserve_mb": (0, 1_048_576),
     "tunnels_max": (1, 10_000),

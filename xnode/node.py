@@ -44,6 +44,7 @@ from xnode.roles.topics import Topics
 from xnode.service import NodeService, Published
 from xnode.store.store import Store
 from xnode.vm.images import open_image
+from xnode.vm.machine_users import UserRange
 from xnode.vm.qemu import QemuDriver
 from xnode.vm.qemu_settings import QemuSettings
 
@@ -215,12 +216,14 @@ async def _hosting(stack: AsyncExitStack, data_dir: DataDir, config: Config) -> 
         accelerator="" if config.machine_accelerator == "auto" else config.machine_accelerator,
         boot_timeout=float(config.machine_boot_timeout_s),
         max_machines=config.machines_max,
+        users=UserRange(config.machine_uid_first, config.machine_uid_count if os.geteuid() == 0 else 0),
         disk_reserve_bytes=config.machine_disk_reserve_gb << 30,
         memory_reserve_mb=config.machine_memory_reserve_mb,
     )
     open_image(images, config.machine_image)  # a provider that can't boot anything must not offer
     driver = await stack.enter_async_context(QemuDriver.open(settings, time.time_ns, secrets.token_bytes))
     log.info("machines run on %s: %s", driver.accelerator, driver.accelerator_reason)
+    log.info("machines are held by %s", driver.limits)
     terms = Terms(config.provider_multiplier_milli, driver.accelerator, (config.machine_image,))
     return Hosting(driver, _capacity(data_dir, config), terms, config.machine_orphan_grace_h * 3600)
 

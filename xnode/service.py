@@ -20,6 +20,8 @@ from xnode.core.machine import ExecResult, Machine, MachineStatus
 from xnode.core.market import Ad, LeaseForm, Quote
 from xnode.core.values import Address, Hash
 from xnode.net.streams import Stream, splice
+from xnode.roles.block_times import Stage
+from xnode.roles.fates import Fate
 from xnode.roles.lease_log import LeaseLog
 from xnode.roles.running import Roles
 from xnode.store.snapshot import Snapshot
@@ -90,6 +92,14 @@ class NodeService(NodePort):
     def elections(self) -> tuple[ElectionView, ...]:
         """See NodePort."""
         return self._published.elections
+
+    def fate(self, block_hash: Hash) -> Fate | None:
+        """See NodePort."""
+        return self._roles.voting.fate(block_hash)
+
+    def block_times(self, block_hash: Hash) -> dict[Stage, int] | None:
+        """See NodePort."""
+        return self._roles.voting.times.find(block_hash)
 
     def voters(self) -> frozenset[Address]:
         """See NodePort."""

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from starlette.routing import Route
 
-from tests.support.ledger import address_of
+from tests.support.group import TRIO
+from tests.support.ledger import MemoryLedger, address_of
 from tests.support.node_port import Running, running_api
 from tests.support.shapes import mismatch
 from xnode.api.app import CALLS, create_app
@@ -216,6 +217,20 @@ def test_submitting_blocks(running: Running) -> None:
     assert "the network votes" in fork.json()["error"]
     broken = running.http.post("/blocks", json={"type": "send"})
     assert (broken.status_code, broken.json()["code"]) == (400, "bad_block")
+
+
+def test_a_multisig_account_shows_its_keyset(running: Running) -> None:
+    ledger = MemoryLedger(running.node.genesis)
+    trio = ledger.group(TRIO)
+    opening = trio.open(ledger)
+    unsigned = running.http.post("/blocks", json=block_to_json(opening._replace(signatures=())))
+    assert (unsigned.status_code, unsigned.json()["code"]) == (400, "bad_signature")
+    assert running.http.post("/blocks", json=block_to_json(opening)).json()["outcome"] == "progress"
+    account = running.http.get(f"/accounts/{trio.address.hex()}").json()
+    assert account["keyset"] == {"keys": [key.hex() for key in trio.keyset.keys], "threshold": 2}
+    assert running.http.get(f"/accounts/{address_of('alice').hex()}").json()["keyset"] is None
+    (stored,) = running.http.get(f"/accounts/{trio.address.hex()}/chain").json()
+    assert stored["block"] == block_to_json(opening)
 
 
 def test_every_refusal_has_its_sentence() -> None:

@@ -10,7 +10,7 @@ from tests.support.command import invoke
 from xnode_cmd.main import COMMANDS, cli
 
 SUBCOMMANDS = {
-    "wallet": {"address", "balance", "pending", "send", "receive", "claim", "new-key"},
+    "wallet": {"address", "balance", "pending", "send", "receive", "claim", "delegate", "new-key"},
     "lease": {"request", "quote", "list", "show", "cancel"},
     "genesis": {"new", "show"},
     "token": {"new", "show-path"},

@@ -9,6 +9,7 @@ from tests.support.blocks import EXAMPLES, NETWORK, WORD, elements
 from tests.support.strategies import attestations, blocks, bytes32
 from tests.support.vectors import read_vectors
 from xnode.core import blocks as subject
+from xnode.core.authority import check_signatures
 from xnode.core.blocks import (
     COMMON,
     Block,
@@ -22,7 +23,6 @@ from xnode.core.blocks import (
 from xnode.core.codec import encode
 from xnode.core.genesis import parse_genesis
 from xnode.core.hashing import NetworkKey, Tag, tagged_hash
-from xnode.core.keys import verify
 from xnode.core.values import ZERO_HASH, Address, Asset, Hash, Signature
 from xnode.core.work import work_value
 
@@ -109,7 +109,7 @@ def test_vectors(entry: dict[str, Any]) -> None:
     assert hashed == encode(tuple(elements(block)[:-2]))
     assert block_hash(genesis.network_key, block).hex() == entry["hash"]
     assert tagged_hash(genesis.network_key, Tag.BLOCK, hashed).hex() == entry["hash"]
-    assert verify(block.account, bytes.fromhex(entry["hash"]), block.signature)
+    assert check_signatures(block, Hash(bytes.fromhex(entry["hash"])), genesis.network_key) is None
     assert block.work_root.hex() == entry["work_root"]
     assert f"{work_value(block.work_root, block.work):016x}" == entry["work_value"]
     assert work_value(block.work_root, block.work) >= genesis.work_difficulty

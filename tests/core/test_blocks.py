@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.blocks import ALICE, EXAMPLES, elements, names_of
+from tests.support.blocks import ALICE, EXAMPLES, SIGNED, WORD, elements, names_of
 from tests.support.strategies import blocks, blocks_of
 from xnode.core.attestations import ATTESTATIONS_MAX
 from xnode.core.blocks import (
     BLOCK_BYTES_MAX,
     BODIES,
+    KEYSET_TYPES,
     Block,
     BlockType,
     Lease,
@@ -19,8 +20,9 @@ from xnode.core.blocks import (
     encode_block,
 )
 from xnode.core.codec import Malformed, encode
+from xnode.core.keyset import KEYSET_KEYS_MAX, Keyset, KeySignature
 from xnode.core.lease import Resources
-from xnode.core.values import U64_MAX, ZERO_HASH, Asset
+from xnode.core.values import U64_MAX, ZERO_HASH, Asset, PublicKey, Signature
 
 KINDS = pytest.mark.parametrize("kind", BlockType)
 
@@ -33,6 +35,7 @@ def refused(values: list[Any]) -> str:
 
 def test_numbers_of_the_types_are_frozen() -> None:
     names = ["send", "receive", "claim", "lease", "lease_accept", "lease_settle", "lease_cancel", "lease_force_settle"]
+    names += ["multisig_open", "multisig_update"]
     assert [(item.value, item.name.lower()) for item in BlockType] == list(enumerate(names))
     assert set(BODIES) == set(EXAMPLES) == set(BlockType)
 
@@ -119,7 +122,7 @@ def test_only_the_representative_may_be_absent(kind: BlockType) -> None:
             refused(with_none)
 
 
-@pytest.mark.parametrize("number", [8, 9, 10, 255, U64_MAX, True, None, b"\0", "send", ()])
+@pytest.mark.parametrize("number", [10, 255, U64_MAX, True, None, b"\0", "send", ()])
 def test_unknown_type_number_is_refused(number: Any) -> None:
     assert "unknown block type" in refused([number, *elements(EXAMPLES[BlockType.SEND])[1:]])
 
@@ -177,3 +180,59 @@ def test_attestations_up_to_the_limit_fit(kind: BlockType) -> None:
 )
 def test_malformed_attestation_is_refused(kind: BlockType, item: Any) -> None:
     refused(with_attestations(kind, (item,)))
+
+
+# multisig
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BlockType if kind not in KEYSET_TYPES])
+def test_an_array_in_the_signatures_place_is_a_multisig_accounts(kind: BlockType) -> None:
+    one = EXAMPLES[kind]
+    several = one._replace(signature=Signature(bytes(64)), signatures=SIGNED)
+    assert decode_block(encode_block(several)) == several
+    assert len(elements(one)) == len(elements(several))
+    draft = several._replace(signatures=())
+    assert decode_block(encode_block(draft)) == draft
+
+
+@pytest.mark.parametrize("kind", sorted(KEYSET_TYPES))
+def test_a_keysets_block_has_no_single_signature(kind: BlockType) -> None:
+    assert "signatures must be an array" in refused([*elements(EXAMPLES[kind])[:-2], b"s" * 64, 0])
+
+
+@KINDS
+def test_signatures_have_one_order_and_one_of_each_key(kind: BlockType) -> None:
+    *fields, _, work = elements(EXAMPLES[kind])
+    for wrong in (SIGNED[::-1], (SIGNED[0], SIGNED[0])):
+        assert "ascending" in refused([*fields, wrong, work])
+    many = tuple((bytes(31) + bytes([number]), b"s" * 64) for number in range(KEYSET_KEYS_MAX + 1))
+    assert "16 signatures at most" in refused([*fields, many, work])
+
+
+@pytest.mark.parametrize("kind", sorted(KEYSET_TYPES))
+@pytest.mark.parametrize(
+    "keyset", [((), 1), ((b"k" * 32,), 0), ((b"k" * 32,), 2), ((b"l" * 32, b"k" * 32), 1), ((b"k" * 32,) * 2, 1)]
+)
+def test_a_keyset_of_another_form_is_refused(kind: BlockType, keyset: Any) -> None:
+    *fields, _, signatures, work = elements(EXAMPLES[kind])
+    assert "keyset" in refused([*fields, keyset, signatures, work])
+
+
+@KINDS
+def test_the_largest_block_of_each_type_fits(kind: BlockType) -> None:
+    """As many keys sign as there may be, and everything else is as long as it can be."""
+    keys = tuple(PublicKey(b"k" * 31 + bytes([number])) for number in range(KEYSET_KEYS_MAX))
+    longest = {int: U64_MAX, bytes: b"x" * 32, Keyset: Keyset(keys, KEYSET_KEYS_MAX)}
+    words = (WORD._replace(timestamp=U64_MAX),) * ATTESTATIONS_MAX
+    body = EXAMPLES[kind].body
+    values = (words if type(value) is tuple else longest[type(value)] for value in body)
+    signatures = tuple(KeySignature(key, Signature(b"s" * 64)) for key in keys)
+    block = EXAMPLES[kind]._replace(
+        body=type(body)(*values),
+        balance=U64_MAX,
+        timestamp=U64_MAX,
+        work=U64_MAX,
+        signature=Signature(bytes(64)),
+        signatures=signatures,
+    )
+    assert decode_block(encode_block(block)) == block

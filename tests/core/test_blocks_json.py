@@ -2,11 +2,12 @@
 
 import json
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given
 
-from tests.support.blocks import ALICE, EXAMPLES, names_of
+from tests.support.blocks import ALICE, EXAMPLES, SIGNED, names_of
 from tests.support.strategies import blocks
 from xnode.core.blocks import (
     Block,
@@ -15,7 +16,7 @@ from xnode.core.blocks import (
     block_to_json,
 )
 from xnode.core.faults import CallerFault
-from xnode.core.values import U64_MAX
+from xnode.core.values import U64_MAX, Signature
 
 KINDS = pytest.mark.parametrize("kind", BlockType)
 
@@ -96,7 +97,7 @@ def test_json_hex_is_strict(name: str, change: Any) -> None:
     assert name in refused_json(document | {name: change(str(document[name]))})
 
 
-@pytest.mark.parametrize("name", ["SEND", "Send", "multisig_open", "", 0, None, [], {}])
+@pytest.mark.parametrize("name", ["SEND", "Send", "multisig_close", "", 0, None, [], {}])
 def test_json_with_an_unknown_type_is_refused(name: Any) -> None:
     assert "type must be one of send, " in refused_json(block_to_json(EXAMPLES[BlockType.SEND]) | {"type": name})
 
@@ -129,3 +130,21 @@ def test_json_attestation_fields_are_strict() -> None:
         {"timestamp": None},
     ):
         refused_json(document | {"attestations": [good | change]})
+
+
+def test_json_of_a_multisig_block_has_signatures_in_place_of_the_signature() -> None:
+    block = EXAMPLES[BlockType.SEND]._replace(signature=Signature(bytes(64)), signatures=SIGNED)
+    document = block_to_json(block)
+    assert "signature" not in document
+    assert document["signatures"] == [{"public_key": "6a" * 32, "signature": "67" * 64}, ANY]
+    assert block_from_json(document) == block
+    assert "signature is unknown" in refused_json(document | {"signature": "67" * 64})
+    assert block_from_json(document | {"signatures": []}).signatures == ()
+
+
+def test_json_of_a_keyset() -> None:
+    document: dict[str, Any] = block_to_json(EXAMPLES[BlockType.MULTISIG_OPEN])
+    assert document["keyset"] == {"keys": ["6a" * 32, "6b" * 32, "6c" * 32], "threshold": 2}
+    for change in ({"threshold": 4}, {"threshold": True}, {"keys": []}, {"keys": ["6a" * 32] * 2}, {"extra": 1}):
+        refused_json(document | {"keyset": document["keyset"] | change})
+    assert "signature" in refused_json({**document, "signature": "67" * 64})

@@ -3,7 +3,8 @@
 from itertools import pairwise
 
 from tests.support.elections import BOB, CAROL, DAVE, HIGH, LOW, OTHER, PLACE, US, Table
-from xnode.core.election import NUDGE_MAX_NS, NUDGE_NS, PAUSE_MAX_NS, PAUSE_NS, STANDING_PAUSES
+from xnode.core.election import NUDGE_MAX_NS, NUDGE_NS
+from xnode.core.rivalry import PAUSE_MAX_NS, PAUSE_NS, STANDING_PAUSES
 from xnode.core.tally import VoteOutcome
 from xnode.core.values import NS
 from xnode.core.vote_effects import CastVote, Confirmed, Equivocation, WantBlock, WantVotes

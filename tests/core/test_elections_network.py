@@ -15,12 +15,19 @@ from tests.support.vote_network import (
     Conflict,
     VoteNetwork,
     Weather,
+    dark_lease_network,
     dark_network,
+    fork_number,
+    hash_number,
+    lease_network,
     position_number,
     publish_forks,
     rough_network,
 )
 from xnode.core import weights
+from xnode.core.lease import LeaseState
+from xnode.core.rivalry import Rivalry
+from xnode.core.steps import Step
 from xnode.core.tally import Ballot, Tally
 from xnode.core.values import NS, Address, Hash
 
@@ -42,6 +49,43 @@ def test_no_two_honest_nodes_ever_confirm_different_blocks_and_all_confirm_one_i
 @given(seed=st.integers(0, 2**32))
 def test_the_barest_majority_is_as_safe(seed: int) -> None:
     dark_network(seed).run(60 * NS)
+
+
+@pytest.mark.slow
+@settings(max_examples=40)
+@given(seed=st.integers(0, 2**32))
+def test_of_two_blocks_that_want_one_step_of_a_lease_never_both_are_confirmed(seed: int) -> None:
+    network = lease_network(seed)
+    network.run(CALM_NS)  # raises Conflict
+    assert network.is_decided() or not network.is_live() or network.byzantine  # who may have split final votes for ever
+
+
+@pytest.mark.slow
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32))
+def test_a_step_is_as_safe_with_the_barest_majority(seed: int) -> None:
+    dark_lease_network(seed).run(60 * NS)
+
+
+@pytest.mark.slow
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32), weights=st.lists(st.integers(1, 1000), min_size=2, max_size=8))
+def test_without_faults_an_acceptance_against_a_cancellation_is_decided_in_a_bounded_number_of_rounds(
+    seed: int, weights: list[int]
+) -> None:
+    network = VoteNetwork(seed, weights, frozenset(), Weather())
+    publish_lease(network)
+    network.run(ROUNDS_CONTESTED * TICK_NS)
+    assert network.is_decided()
+    assert len(network.takers) == 1
+
+
+def publish_lease(network: VoteNetwork) -> None:
+    """An acceptance that half of the members see first, and a cancellation that the others do."""
+    step = Step(hash_number(7), LeaseState.CREATED)
+    for number in range(len(network.members)):
+        position = position_number(number % 2)
+        network.publish(position, fork_number(position, 0), number, step=step)
 
 
 ROUNDS_ALONE = 2  # in ticks: an honest account waits for no tick at all, only for messages
@@ -140,3 +184,9 @@ def test_a_second_final_vote_after_a_restart_is_caught() -> None:
         return network
 
     assert seeds_until_conflict(forgetful) is not None
+
+
+@pytest.mark.slow
+def test_final_votes_once_for_each_position_only_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Rivalry, "lets", lambda rivalry, block_hash: True)
+    assert seeds_until_conflict(dark_lease_network) is not None

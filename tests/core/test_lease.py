@@ -95,10 +95,13 @@ def test_an_end_is_proved_in_final_states_only(state: LeaseState) -> None:
     lease = LEASE._replace(state=state)
     assert lease.is_final is (state in FINAL)
     if state in FINAL:
-        assert prove_ended(lease) == EndProof(lease.lease_hash, lease.end_hash, state.value)
+        assert prove_ended(lease, is_confirmed=True) == EndProof(lease.lease_hash, lease.end_hash, state.value)
+        with pytest.raises(WrongState) as caught:
+            prove_ended(lease, is_confirmed=False)
+        assert caught.value.code == "end_unconfirmed"
     else:
         with pytest.raises(WrongState, match=f"is {state}, so its machine must stay") as caught:
-            prove_ended(lease)
+            prove_ended(lease, is_confirmed=True)
         assert caught.value.code == "lease_live"
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.group import TRIO
 from tests.support.ledger import DAY, NOW, MemoryLedger, address_of, make_genesis
 from tests.support.rules import altered, moved
 from xnode.core.blocks import Block, BlockType
@@ -18,7 +19,9 @@ from xnode.core.lease import TRANSITIONS, LeaseRecord, Resources
 from xnode.core.ledger import GAPS, Effects, Outcome, Refusal
 from xnode.core.values import NS, U64_MAX, ZERO_HASH, Asset, Hash
 
-NAMES = ("alice", "bob", "carol")
+PEOPLE = ("alice", "bob", "carol")
+NAMES = (*PEOPLE, TRIO)
+GROUPS = (TRIO, "1:dan,eve", "2:ann,dan,eve")  # keysets that rotate
 GENESIS = make_genesis(
     allocations=(
         Allocation(address_of("alice"), Asset.XUSD, 300),
@@ -27,9 +30,10 @@ GENESIS = make_genesis(
     ),
     timing=DEFAULT_TIMING._replace(settle_grace=DAY),  # so that random times often hit it
 )
+ADDRESSES = {MemoryLedger(GENESIS).chain(name).address: name for name in NAMES}
 CHOICES: dict[str, list[Any]] = {
     "name": list(NAMES),
-    "kind": ["send", "receive", "claim", "lease", "accept", "settle", "cancel", "force_settle"],
+    "kind": ["send", "receive", "claim", "lease", "accept", "settle", "cancel", "force_settle", "open", "update"],
     "other": list(NAMES),
     "amount": [*range(12), 50, 120, 301],
     "asset": list(Asset),
@@ -63,18 +67,19 @@ def lease_picked(ledger: MemoryLedger, step: Step) -> LeaseRecord | None:
 
 def by_party(step: Step, lease: LeaseRecord, party: str) -> str:
     """Mostly whoever may do it, sometimes anybody."""
-    names = {address_of(name): name for name in NAMES}
-    return step.name if step.pick > 17 else names[getattr(lease, party)]
+    return step.name if step.pick > 17 else ADDRESSES[getattr(lease, party)]
 
 
 def send(ledger: MemoryLedger, step: Step, now: int) -> Block:
-    return ledger.chain(step.name).send(ledger, address_of(step.other), step.amount, step.asset, timestamp=now)
+    return ledger.chain(step.name).send(
+        ledger, ledger.chain(step.other).address, step.amount, step.asset, timestamp=now
+    )
 
 
 def receive(ledger: MemoryLedger, step: Step, now: int) -> Block:
     entries = list(ledger.pendings.values())
     source = entries[step.pick % len(entries)].source if entries else Hash(b"?" * 32)
-    names = {entry.source: name for entry in entries for name in NAMES if address_of(name) == entry.destination}
+    names = {entry.source: ADDRESSES[entry.destination] for entry in entries}
     return ledger.chain(names.get(source, step.name)).receive(ledger, source, timestamp=now)
 
 
@@ -83,7 +88,7 @@ def claim(ledger: MemoryLedger, step: Step, now: int) -> Block:
 
 
 def lease(ledger: MemoryLedger, step: Step, now: int) -> Block:
-    provider = address_of(step.other)
+    provider = ledger.chain(step.other).address
     return ledger.chain(step.name).lease(ledger, provider, Resources(step.amount, 1024, 0), 3600, 10_000, timestamp=now)
 
 
@@ -115,8 +120,17 @@ def force_settle(ledger: MemoryLedger, step: Step, now: int) -> Block:
     return ledger.chain(by_party(step, picked, "consumer")).force_settle(ledger, picked.lease_hash, now, timestamp=now)
 
 
+def open_(ledger: MemoryLedger, step: Step, now: int) -> Block:
+    return ledger.group(TRIO).open(ledger, timestamp=now)
+
+
+def update(ledger: MemoryLedger, step: Step, now: int) -> Block:
+    return ledger.group(TRIO).update(ledger, GROUPS[step.pick % len(GROUPS)], timestamp=now)
+
+
 MAKERS: dict[str, Callable[[MemoryLedger, Step, int], Block]] = {
-    item.__name__: item for item in (send, receive, claim, lease, accept, settle, cancel, force_settle)
+    item.__name__.rstrip("_"): item
+    for item in (send, receive, claim, lease, accept, settle, cancel, force_settle, open_, update)
 }
 SPOILT: dict[str, Any] = {"previous": Hash(b"?" * 32), "timestamp": NOW * 2, "balance": U64_MAX}
 
@@ -124,7 +138,7 @@ SPOILT: dict[str, Any] = {"previous": Hash(b"?" * 32), "timestamp": NOW * 2, "ba
 def spoilt(ledger: MemoryLedger, step: Step, block: Block) -> Block:
     if step.spoil is None:
         return block
-    name = next(name for name in NAMES if address_of(name) == block.account)
+    name = ADDRESSES[block.account]
     value = Asset(1 - block.asset) if step.spoil == "asset" else SPOILT[step.spoil]
     return altered(ledger, name, block, **{step.spoil: value})
 

@@ -11,7 +11,8 @@ from xnode.roles.topics import PROVABLY_BAD
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parents[1] / "docs" / "refusals.md").read_text(encoding="utf-8")
-NOT_OF_THE_RULES = {Outcome.PROGRESS, Outcome.BAD_FORMAT}  # what `accepted` asserts; what decoding refuses
+# what `accepted` asserts; what decoding refuses; what the replica says, which knows what is confirmed
+NOT_OF_THE_RULES = {Outcome.PROGRESS, Outcome.BAD_FORMAT, Outcome.RIVAL}
 
 
 def outcomes_asserted_in(path: Path) -> set[Outcome]:

@@ -122,7 +122,8 @@ def test_a_lease_whose_machine_is_lost_is_not_settled(now: int) -> None:
 def test_the_machine_of_an_ended_lease_is_destroyed(state: LeaseState) -> None:
     assert action(state, None) is Action.NOTHING
     for status in MachineStatus:
-        assert action(state, status, is_confirmed=False, has_room=False, strikes=Strikes(9, 9, 9)) is Action.DESTROY
+        assert action(state, status, has_room=False, strikes=Strikes(9, 9, 9)) is Action.DESTROY
+        assert action(state, status, is_confirmed=False) is Action.NOTHING, "the end may still lose to a rival"
 
 
 def test_a_lease_whose_consumer_broke_its_guest_is_settled() -> None:
@@ -168,6 +169,7 @@ def test_a_machine_is_destroyed_only_after_its_lease_has_ended() -> None:
         if chosen is Action.DESTROY:
             assert lease is not None
             assert lease.is_final
+            assert situation.is_confirmed
         if chosen is Action.EXPIRE:
             assert lease is not None
             assert lease.state is LeaseState.ACCEPTED

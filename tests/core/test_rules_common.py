@@ -239,12 +239,12 @@ def test_judging_changes_nothing() -> None:
 # representatives
 
 
-def test_the_opening_xusd_delegates_as_the_genesis_says_and_new_accounts_to_themselves() -> None:
+def test_an_account_delegates_as_the_genesis_says_until_a_block_of_its_own_names_another() -> None:
     genesis = make_genesis(allocations=(*make_genesis().allocations, Allocation(CAROL, Asset.XE, 9)))
     alice, carol, dave = (new_account(address_of(name), genesis) for name in ("alice", "carol", "dave"))
     assert (alice.representative, alice.xusd, alice.xe) == (genesis.representative, RICH, 0)
     assert (carol.representative, carol.xusd, carol.xe) == (genesis.representative, 0, 9)
-    assert (dave.representative, dave.xusd, dave.xe) == (address_of("dave"), 0, 0)
+    assert (dave.representative, dave.xusd, dave.xe) == (genesis.representative, 0, 0)
     assert (dave.head, dave.height, dave.last_claim) == (ZERO_HASH, 0, 0)
     assert [dave.balance(asset) for asset in Asset] == [0, 0]
 

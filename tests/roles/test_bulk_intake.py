@@ -103,7 +103,7 @@ async def test_what_was_dropped_of_too_many_held_blocks_is_fetched_again(tmp_pat
 
 @pytest.mark.slow
 async def test_a_node_killed_in_the_middle_goes_on_where_its_ledger_is(
-    tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
 ) -> None:
     monkeypatch.setattr(sync_plan, "SESSION_BLOCKS_MAX", 600)
     network, wires = MemoryNetwork(nursery), make_wires()

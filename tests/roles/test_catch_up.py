@@ -12,8 +12,8 @@ from xnode.core.values import Address, Hash
 from xnode.core.votes import VOTES_MAX, Position, Vote, VoteBundle
 from xnode.core.weights import Weights
 from xnode.roles.catch_up import STEP_BLOCKS, CatchUp
+from xnode.roles.final_votes import FINAL_SPACE, position_key, settle_finals
 from xnode.roles.replica import Decision
-from xnode.roles.voting import note_of
 from xnode.store.finality import Climb
 
 FIRST = first_owner()
@@ -36,7 +36,7 @@ class Round:
             lambda: self.is_settled,
             self.ask,
             self.decisions.append,
-            note_of,
+            settle_finals,
         )
 
     async def ask(self, positions: tuple[Position, ...]) -> list[VoteBundle]:
@@ -85,7 +85,7 @@ async def test_our_final_votes_below_the_confirmed_height_leave_the_disk(tmp_pat
     await one.node.take(make_wires(150, 40))
     with one.node.store.snapshot() as view:
         stored = view.recent_blocks(1)[0]
-    space, key = note_of(stored.block)
+    space, key = FINAL_SPACE, position_key(Position(stored.block.account, stored.block.previous))
     with one.node.store.transaction() as transaction:
         transaction.put_note(space, key, stored.block_hash)
         transaction.put_note(space, bytes(64), bytes(32))

@@ -110,7 +110,7 @@ def test_with_ancestors(store: Store) -> None:
     # Carol's force-settle rests on Bob's second accept, that on her lease, and that on all of her chain
     assert confirm_all(store, hashes[10]) == [hashes[index] for index in (1, 2, 8, 9, 10)]
     with store.snapshot() as snapshot:
-        assert [item.block_hash for item in snapshot.unconfirmed()] == [hashes[11]]
+        assert sorted(item.block_hash for item in snapshot.unconfirmed()) == sorted(hashes[11:])
     with store.transaction() as transaction, pytest.raises(InvariantBroken, match="not in the ledger"):
         transaction.confirm_with_ancestors(ZERO_HASH)
 
@@ -158,5 +158,5 @@ def test_minted_xe_is_spendable_once_confirmed(store: Store) -> None:
         assert bob is not None
         assert bob.xe > 0
     assert spendable(store, BOB)[1] == 0
-    confirm_all(store, story_hashes()[-1])
+    confirm_all(store, story_hashes()[11])
     assert spendable(store, BOB) == (bob.xusd, bob.xe)

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from tests.support.ledger import DAY, NOW, Chain, MemoryLedger, address_of
+from tests.support.group import TRIO
+from tests.support.ledger import DAY, NOW, Chain, MemoryLedger
 from tests.support.store import GENESIS, facts, open_store, stage
 from xnode.core.blocks import Block
 from xnode.core.lease import LeaseState
@@ -24,14 +25,16 @@ from xnode.store.store import Store
 from xnode.store.transaction import Transaction
 from xnode.store.verify import verify_store
 
-PEOPLE = ("alice", "bob", "carol")
+PEOPLE = ("alice", "bob", "carol", TRIO)
+GROUPS = (TRIO, "1:dan,eve", "2:ann,dan,eve")  # keysets that rotate
 KINDS = (
-    *("send", "send_xe", "receive", "claim", "lease", "accept", "settle", "cancel", "force", "old"),
+    *("send", "send_xe", "receive", "claim", "lease", "accept", "settle", "cancel", "force", "old", "update"),
     *("send", "receive", "receive", "accept", "rollback", "confirm"),
 )
 LATE = 25  # of so many of the last blocks one is taken back: an early one would often take all
 
-NAMES = {address_of(name): name for name in PEOPLE}
+ADDRESSES = {name: MemoryLedger(GENESIS).chain(name).address for name in PEOPLE}
+NAMES = {address: name for name, address in ADDRESSES.items()}
 
 
 class Act(NamedTuple):
@@ -62,7 +65,7 @@ def pick(items: Sequence[Hash], number: int) -> Hash:
 
 
 def sends(ledger: MemoryLedger, me: Chain, act: Act, asset: Asset) -> Block:
-    return me.send(ledger, address_of(act.other), act.number, asset)
+    return me.send(ledger, ADDRESSES[act.other], act.number, asset)
 
 
 def receives(ledger: MemoryLedger, me: Chain, act: Act) -> Block:
@@ -75,11 +78,11 @@ def receives(ledger: MemoryLedger, me: Chain, act: Act) -> Block:
 
 def claims(ledger: MemoryLedger, me: Chain, act: Act) -> Block:
     later = NOW + (act.number % 4) * DAY * NS
-    return me.claim(ledger, timestamp=later, representative=address_of(act.other))
+    return me.claim(ledger, timestamp=later, representative=ADDRESSES[act.other])
 
 
 def leases(ledger: MemoryLedger, me: Chain, act: Act) -> Block:
-    return me.lease(ledger, address_of(act.other), duration=DAY * (act.number % 40), timestamp=NOW + act.number)
+    return me.lease(ledger, ADDRESSES[act.other], duration=DAY * (act.number % 40), timestamp=NOW + act.number)
 
 
 def ends(act: Act, ledger: MemoryLedger, me: Chain) -> Block:
@@ -100,12 +103,22 @@ ENDS = {
     "cancel": ("consumer", LeaseState.CREATED),
     "force": ("consumer", LeaseState.ACCEPTED),
 }
+
+
+def updates(ledger: MemoryLedger, act: Act) -> Block:
+    """The opening of the multisig account, then rotations of its keyset."""
+    trio = ledger.group(TRIO)
+    is_open = act.number % 10 > 0 and ledger.account(trio.address) is not None
+    return trio.update(ledger, GROUPS[act.number % len(GROUPS)]) if is_open else trio.open(ledger)
+
+
 MAKERS: dict[str, Callable[[MemoryLedger, Chain, Act], Block]] = {
     "send": lambda ledger, me, act: sends(ledger, me, act, Asset.XUSD),
     "send_xe": lambda ledger, me, act: sends(ledger, me, act, Asset.XE),
     "receive": receives,
     "claim": claims,
     "lease": leases,
+    "update": lambda ledger, me, act: updates(ledger, act),
     **dict.fromkeys(ENDS, lambda ledger, me, act: ends(act, ledger, me)),
 }
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.group import TRIO, keyset_of
 from tests.support.ledger import NOW, MemoryLedger, address_of
 from tests.support.store import GENESIS, dump, facts, land, open_store, stage, story_blocks, story_hashes
 from xnode.core.blocks import BlockType
@@ -99,7 +100,7 @@ def test_it_is_open_again_where_it_was(tmp_path: Path) -> None:
         assert verify_store(store) == []
         roll_back(store, story_hashes()[0])
     with open_store(tmp_path) as store, store.snapshot() as snapshot:
-        assert snapshot.counts().blocks == 0
+        assert {item.block.account for item in snapshot.blocks_since(0)} == {story_blocks()[-1].account}
 
 
 def test_descendants_go_across_accounts(store: Store) -> None:
@@ -130,6 +131,36 @@ def leased(ledger: MemoryLedger) -> tuple[Hash, Hash]:
     accept = ledger.play(bob.accept(ledger, lease))
     ledger.play(bob.send(ledger, address_of("carol"), 5))
     return lease, accept
+
+
+def test_a_keyset_goes_and_comes_back_with_its_blocks(store: Store) -> None:
+    ledger = MemoryLedger(GENESIS)
+    trio = ledger.group(TRIO)
+    opening = ledger.play(trio.open(ledger))
+    rotation = ledger.play(trio.update(ledger, "1:dan,eve"))
+    again = ledger.play(trio.update(ledger, "2:ann,dan,eve"))
+    played(ledger, store)
+    for gone, left in ((again, "1:dan,eve"), (rotation, TRIO)):
+        assert roll_back(store, gone) == [gone]
+        with store.snapshot() as snapshot:
+            account = snapshot.account(trio.address)
+            assert account is not None
+            assert account.keyset == keyset_of(left)
+            claim = trio.claim(snapshot)
+        assert land(store, claim)  # signed by the keyset that is in force again
+        roll_back(store, trio.hash_of(claim))
+    roll_back(store, opening)
+    with store.snapshot() as snapshot:
+        assert snapshot.account(trio.address) is None
+    land(store, *ledger.blocks.values())
+    with store.transaction() as transaction:
+        transaction.confirm_with_ancestors(rotation)
+        transaction.commit()
+    roll_back(store, again)
+    with store.snapshot() as snapshot:
+        account = snapshot.account(trio.address)
+        assert account is not None
+        assert (account.keyset, account.final_height) == (keyset_of("1:dan,eve"), 2)
 
 
 @pytest.mark.parametrize("end", ["settle", "force_settle", "none"])

@@ -82,7 +82,8 @@ def test_a_changed_balance_is_found_twice(tmp_path: Path) -> None:
 def set_final_height(name: str, final_height: int) -> Tamper:
     def change(database: "plyvel.DB") -> None:
         key = b"a" + address_of(name)
-        database.put(key, encode((*decode(database.get(key))[:-1], final_height)))
+        *fields, _, keyset = decode(database.get(key))
+        database.put(key, encode((*fields, final_height, keyset)))
 
     return change
 

@@ -82,7 +82,7 @@ def many_representatives(store: Store) -> None:
         for index in range(40):
             holder = ledger.chain(f"holder-{index}")
             send = stage(transaction, alice.send(transaction, holder.address, 1 + index % 7))
-            stage(transaction, holder.receive(transaction, send))
+            stage(transaction, holder.receive(transaction, send, representative=holder.address))
         transaction.commit()
 
 

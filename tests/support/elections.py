@@ -4,6 +4,7 @@ from typing import Any
 
 from tests.support.vote_network import address_number, hash_number, position_number
 from xnode.core.elections import Elections
+from xnode.core.steps import Step
 from xnode.core.vote_effects import Effect
 from xnode.core.votes import Position, Vote, VoteBundle
 from xnode.core.weights import Weights, freeze_weights
@@ -26,9 +27,11 @@ class Table:
         self.weights = weigh(*units)
         self.now = 0
 
-    def block(self, block_hash: Any, position: Position = PLACE, is_votable: bool = True) -> tuple[Effect, ...]:
+    def block(
+        self, block_hash: Any, position: Position = PLACE, is_votable: bool = True, step: Step | None = None
+    ) -> tuple[Effect, ...]:
         """A block is offered."""
-        return self.elections.on_block(position, block_hash, self.weights, self.now, is_votable=is_votable)
+        return self.elections.on_block(position, block_hash, self.weights, self.now, is_votable=is_votable, step=step)
 
     def vote(
         self, who: Any, block_hash: Any, *, final: bool = False, position: Position = PLACE, timestamp: int = 1

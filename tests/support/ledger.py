@@ -5,7 +5,7 @@ Everything is deterministic: keys come from names, times are given or NOW, nothi
 
 import hashlib
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xnode.core import price
 from xnode.core.attestations import Attestation, Timekeepers, attestation_message
@@ -43,6 +43,9 @@ from xnode.core.ledger import (
 from xnode.core.rules import judge
 from xnode.core.values import NS, U64_MAX, ZERO_HASH, Address, Asset, Hash, PublicKey
 from xnode.core.work import is_valid_work
+
+if TYPE_CHECKING:
+    from tests.support.group import Group
 
 NOW = 1_800_000_000 * NS  # the tests' present, ns
 TIMEKEEPER_NAMES = ("timekeeper-1", "timekeeper-2", "timekeeper-3")
@@ -231,8 +234,14 @@ class MemoryLedger(LedgerView):
         return self.charters.at(time)
 
     def chain(self, name: str) -> Chain:
-        """Somebody's chain on this network."""
-        return Chain(self.genesis, name)
+        """Somebody's chain on this network, or that of a group ("2:ann,ben,cay")."""
+        return self.group(name) if ":" in name else Chain(self.genesis, name)
+
+    def group(self, name: str) -> "Group":
+        """The chain of people who hold an account together."""
+        from tests.support.group import Group  # it is made of what stands above
+
+        return Group(self.genesis, name)
 
     def judge(self, block: Block, now: int | None = NOW) -> Effects | Refusal:
         """What the rules say of this block; `now` None as for a synced one."""
@@ -299,4 +308,9 @@ def play_all_types(ledger: MemoryLedger) -> dict[BlockType, Hash]:
     done[BlockType.LEASE_ACCEPT] = ledger.play(bob.accept(ledger, done[BlockType.LEASE]))
     done[BlockType.LEASE_FORCE_SETTLE] = ledger.play(carol.force_settle(ledger, done[BlockType.LEASE]))
     ledger.play(bob.send(ledger, alice.address, 3, Asset.XE))
+    trio = ledger.group("2:ann,ben,cay")
+    done[BlockType.MULTISIG_OPEN] = ledger.play(trio.open(ledger))
+    ledger.play(trio.claim(ledger))
+    done[BlockType.MULTISIG_UPDATE] = ledger.play(trio.update(ledger, "1:dan,eve"))
+    ledger.play(trio.send(ledger, address_of("dave"), 4))
     return done

@@ -49,6 +49,20 @@ class Internet:
         """Whether this hop fails."""
         return self.random.random() < self.weather.loss
 
+    def hops(self, _sender: PeerId, _receiver: PeerId, _topic: str, _data: bytes) -> Sequence[float]:
+        """When a gossip message arrives, in seconds from now: once, or never."""
+        return () if self.loses() else (self.delay(),)
+
+    def carry(self, sender: "MemoryNetwork", receiver: PeerId, topic: str, data: bytes, delay: float) -> None:
+        """Sends a gossip message on its way."""
+        sender.carry(receiver, topic, data, delay)
+
+    def on_heard(self, sender: PeerId, receiver: PeerId, topic: str, data: bytes) -> None:
+        """Told of every gossip message that arrives, also of one that is no news."""
+
+    def on_stream(self, near: MemoryStream, far: MemoryStream, protocol: str) -> None:
+        """Told of every stream that is opened."""
+
     def is_cut(self, left: PeerId, right: PeerId) -> bool:
         """Whether a partition lies between them."""
         return (left in self._island) != (right in self._island)
@@ -124,6 +138,7 @@ class MemoryNetwork:
         if protocol not in self._handlers:
             raise PeerFault("protocol_refused", f"{self.peer_id} does not serve {protocol}")
         near, far = stream_pair(caller.peer_id, self.peer_id)
+        self.internet.on_stream(near, far, protocol)
         caller._streams.append(near)
         self._streams.append(far)
         self._nursery.start_soon(self._run_handler, self._handlers[protocol], far)
@@ -147,8 +162,14 @@ class MemoryNetwork:
         for host, far in ((self, peer_id), (other, self.peer_id)):
             if host is not None:
                 host._peers.pop(far, None)
-                for stream in [item for item in host._streams if item.peer_id == far]:
-                    await stream.reset()
+        await self.reset_streams(peer_id)
+
+    async def reset_streams(self, peer_id: PeerId) -> None:
+        """Ends all streams with a peer, which stays connected."""
+        other = self.internet.hosts.get(peer_id)
+        for host, far in ((self, peer_id), (other, self.peer_id)):
+            for stream in [item for item in host._streams if item.peer_id == far] if host is not None else []:
+                await stream.reset()
 
     def ban(self, peer_id: PeerId, seconds: float, reason: str) -> None:
         self.counters["peers_banned"] += 1
@@ -187,13 +208,44 @@ class MemoryNetwork:
 
     def _pass_on(self, topic: str, data: bytes, source: PeerId) -> None:
         for peer in self.peers():
-            if peer.peer_id != source and not self.internet.loses():
-                self._nursery.start_soon(self._hop, peer.peer_id, topic, data, self.internet.delay())
+            if peer.peer_id != source:
+                self.whisper(peer.peer_id, topic, data)
+
+    def whisper(self, peer_id: PeerId, topic: str, data: bytes) -> None:
+        """Gossips to one peer only."""
+        for delay in self.internet.hops(self.peer_id, peer_id, topic, data):
+            self.internet.carry(self, peer_id, topic, data, delay)
+
+    def carry(self, peer_id: PeerId, topic: str, data: bytes, delay: float) -> None:
+        """Delivers to a peer, by a task of its own."""
+        self._nursery.start_soon(self._hop, peer_id, topic, data, delay)
 
     async def _hop(self, peer_id: PeerId, topic: str, data: bytes, delay: float) -> None:
         await trio.sleep(delay)
+        self.deliver(peer_id, topic, data)
+
+    def deliver(self, peer_id: PeerId, topic: str, data: bytes) -> None:
+        """The message arrives, if the peer is still connected."""
         if peer_id in self._peers:
-            self.internet.hosts[peer_id]._hear(self.peer_id, topic, data)
+            self.internet.hosts[peer_id].take(self.peer_id, topic, data)
+
+    def take(self, forwarder: PeerId, topic: str, data: bytes) -> None:
+        """A message arrives. It costs at most itself, as in the real network; what is worse ends this node only."""
+        self.internet.on_heard(forwarder, self.peer_id, topic, data)
+        try:
+            self._hear(forwarder, topic, data)
+        except Exception as error:  # noqa: BLE001  the same guard as the real network's, but it remembers
+            self.crashes.append(error)
+        except BaseException as error:  # noqa: BLE001  a power cut of the simulator's
+            self._nursery.start_soon(_raise, error)
+
+    def vanish(self) -> None:
+        """From this moment on nothing goes in or out; for a node whose power goes."""
+        if self.internet.hosts.get(self.peer_id) is self:
+            del self.internet.hosts[self.peer_id]
+        for host in self.internet.hosts.values():
+            host._peers.pop(self.peer_id, None)
+        self._peers.clear()
 
     def _hear(self, forwarder: PeerId, topic: str, data: bytes) -> None:
         identity = _identity(topic, data)
@@ -215,9 +267,14 @@ async def open_memory_network(
         try:
             yield network
         finally:
-            del internet.hosts[peer_id]
+            if internet.hosts.get(peer_id) is network:
+                del internet.hosts[peer_id]
             nursery.cancel_scope.cancel()
             await network.shut()
+
+
+async def _raise(error: BaseException) -> None:
+    raise error
 
 
 def _identity(topic: str, data: bytes) -> bytes:

@@ -34,6 +34,8 @@ from xnode.core.rules import judge
 from xnode.core.tunnel import UsedProofs, access_message, check_access
 from xnode.core.values import ZERO_HASH, Address, Hash
 from xnode.core.votes import Position
+from xnode.roles.block_times import Stage
+from xnode.roles.fates import Fate
 from xnode.store.snapshot import Snapshot
 
 
@@ -57,6 +59,7 @@ class MemoryNode(NodePort):
         self.entered = trio.Event()  # some act has begun
         self.abandoned = trio.Event()
         self.is_ready = True
+        self.fates: dict[Hash, Fate] = {}
         self.drained = False
         self.open_elections = tuple(sorted(election_of(name, count) for name, count in (("alice", 1), ("bob", 2))))
         self._stories()
@@ -95,6 +98,13 @@ class MemoryNode(NodePort):
 
     def snapshot(self) -> Snapshot:
         return self.store.snapshot()
+
+    def block_times(self, block_hash: Hash) -> dict[Stage, int] | None:
+        with self.store.snapshot() as view:
+            return {Stage.APPLIED: NOW} if view.has_block(block_hash) else None
+
+    def fate(self, block_hash: Hash) -> Fate | None:
+        return self.fates.get(block_hash)
 
     def providers(self) -> tuple[ProviderView, ...]:
         view = ProviderView(

@@ -99,6 +99,10 @@ class NodeProcess:
         """One answer of its API."""
         return httpx.get(self.told["api"] + path, timeout=30).json()
 
+    def metrics(self) -> str:
+        """All its figures, as text."""
+        return httpx.get(self.told["api"] + "/metrics", timeout=30).text
+
     def add_peer(self, address: str) -> None:
         """Lets it dial a peer."""
         httpx.post(self.told["api"] + "/peers", json={"address": address}, timeout=30).raise_for_status()

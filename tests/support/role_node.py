@@ -215,18 +215,30 @@ class Village:
     def _roles(
         self, setup: Setup, store: Store, topics: Topics, network: MemoryNetwork, clock: Callable[[], int]
     ) -> Roles:
-        real = cast(Network, network)
-        rpc = Rpc(network)
-        handshake = Handshake(network, rpc, Hello(self.genesis.network_id, self.genesis.genesis_hash, "test"))
-        random = Random(f"{setup.name} {trio.current_time()}").randbytes
-        outside = Outside(clock, virtual_monotonic, random, real, rpc, handshake, AnyWork())
         hosting = None
         if setup.capacity is not None:
             terms = Terms(setup.multiplier_milli, "tcg", ("debian-12",))
             driver = FakeDriver(self.disk(setup.name), clock)
             hosting = Hosting(driver, setup.capacity, terms, setup.orphan_grace)
         settings = Settings(setup.timekeeper, hosting, TunnelLimits())
-        return Roles(key_of(setup.name), self.genesis, store, topics, outside, settings)
+        return make_roles(setup.name, store, topics, network, clock, settings)
+
+
+def make_roles(
+    name: str,
+    store: Store,
+    topics: Topics,
+    network: MemoryNetwork,
+    clock: Callable[[], int],
+    settings: Settings,
+) -> Roles:
+    """The real roles of somebody's node over a memory network; its randomness follows from name and virtual time."""
+    real, genesis = cast(Network, network), store.genesis
+    rpc = Rpc(network)
+    handshake = Handshake(network, rpc, Hello(genesis.network_id, genesis.genesis_hash, "test"))
+    random = Random(f"{name} {trio.current_time()}").randbytes
+    outside = Outside(clock, virtual_monotonic, random, real, rpc, handshake, AnyWork())
+    return Roles(key_of(name), genesis, store, topics, outside, settings)
 
 
 def check_destroyed(node: RoleNode, disk: Disk) -> None:

@@ -19,7 +19,7 @@ def send_block(network: Devnet, name: str) -> Block:
     key, genesis = data_dir.load_account_key(), data_dir.load_genesis()
     account = Address(key.public_key)
     with network.client(name) as client:
-        position = read_position(client, account)
+        position = read_position(client, genesis, account)
     balance = position.balances[Asset.XUSD] - 1
     block = Block(BlockType.SEND, account, position.head, Asset.XUSD, balance, None, time.time_ns(), Send(RECIPIENT, 1))
     nonce = search(block.work_root, genesis.work_difficulty, 0, TRIES_MAX)

@@ -46,7 +46,7 @@ def story_hashes() -> tuple[Hash, ...]:
 def story_steps() -> list[Step]:
     """The story in transactions of one block, of several, of notes only, of both; confirmed, taken back, told again."""
     blocks, hashes = story_blocks(), story_hashes()
-    parts = [blocks[start:end] for start, end in pairwise((0, 1, 2, 3, 6, 7, 9, 10, 11, len(blocks)))]
+    parts = [blocks[start:end] for start, end in pairwise((0, 1, 2, 3, 6, 7, 9, 10, 11, 12, 14, len(blocks)))]
     steps = [Step(part, ((b"last", bytes([number])),)) for number, part in enumerate(parts)]
     return [
         *steps[:4],
@@ -55,8 +55,9 @@ def story_steps() -> list[Step]:
         Step((), confirms=(hashes[7],)),
         Step((), rollbacks=(hashes[8],)),
         Step((), deletes=(b"only",)),
-        Step(blocks[8:]),
-        Step(blocks[11:], rollbacks=(hashes[11],), confirms=(hashes[10],)),
+        Step(blocks[8:12]),
+        Step(blocks[11:12], rollbacks=(hashes[11],), confirms=(hashes[10],)),
+        Step(blocks[14:], rollbacks=(hashes[14],), confirms=(hashes[13],)),
     ]
 
 

@@ -22,6 +22,7 @@ class MemoryStream(Stream):
         self.inner = inner
         self.far: MemoryStream | None = None
         self.is_reset = False
+        self.on_write: Callable[[bytes], None] = lambda _: None
 
     def _check(self) -> None:
         if self.is_reset:
@@ -40,6 +41,7 @@ class MemoryStream(Stream):
     async def write(self, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
         self._check()
+        self.on_write(data)
         try:
             await self.inner.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:

@@ -101,6 +101,25 @@ async def chosen(village: Village, blocks: list[Block], seconds: float = 60.0) -
     return blocks[hashes.index(winner)]
 
 
+async def lease_to(village: Village, consumer: str, provider: str, **terms: Any) -> Hash:
+    """A lease block of the consumer, given at its node and confirmed everywhere."""
+    node = village.nodes[consumer]
+    with node.store.snapshot() as view:
+        block = chain_of(village, consumer).lease(view, address_of(provider), timestamp=virtual_clock()(), **terms)
+    lease_hash = await give(node, block)
+    await until(lambda: all(is_confirmed(one, lease_hash) for one in village.nodes.values()), 60, "the lease")
+    return lease_hash
+
+
+def step_block(village: Village, node: RoleNode, name: str, step: str, lease_hash: Hash) -> Block:
+    """An accept, cancel, settle or force_settle of this lease by `name`, good now as this node has the ledger."""
+    now = virtual_clock()()
+    attested = {} if step == "cancel" else {"time": now}
+    with node.store.snapshot() as view:
+        block: Block = getattr(chain_of(village, name), step)(view, lease_hash, timestamp=now, **attested)
+    return block
+
+
 def peer_ids(*names: str) -> list[Any]:
     """Whom a partition takes."""
     return [peer_id_of(name) for name in names]

@@ -14,6 +14,7 @@ from xnode.core.machine import MachineStatus
 from xnode.core.values import ZERO_HASH, Hash
 from xnode.vm import qemu_process
 from xnode.vm.limits import OUTPUT_BYTES_MAX
+from xnode.vm.machine_users import UID_FIRST
 from xnode.vm.state import machine_uuid
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow]
@@ -139,8 +140,9 @@ async def test_dial_reaches_the_ssh_server(shared):
 async def test_qemu_has_no_rights(shared):
     _, at = shared
     found = proc_status(qemu_of(at.machine).pid)
-    expected_uid = str(at.settings.uid)
-    assert found["Uid"].split() == [expected_uid] * 4
+    uid = (at.settings.root / at.machine.spec.lease_hash.hex() / "run").stat().st_uid
+    assert uid == os.geteuid() if os.geteuid() else uid >= UID_FIRST
+    assert found["Uid"].split() == [str(uid)] * 4
     assert (found["CapEff"], found["NoNewPrivs"], found["Seccomp"]) == ("0" * 16, "1", "2")
     assert "0" not in found["Groups"].split()
 

@@ -4,11 +4,12 @@ from typing import Final
 
 from xnode.api.calls import Api, Asked, Call
 from xnode.api.parse import LIMIT, path_hash
-from xnode.api.render import BLOCK, block_json
-from xnode.api.schema import HEX32, OBJECT, listing, record, word
+from xnode.api.render import BLOCK, block_json, fate_json
+from xnode.api.schema import HEX32, INTEGER, OBJECT, listing, record, word
 from xnode.core.blocks import block_from_json, block_hash
 from xnode.core.faults import CallerFault, NotFound, Unavailable
 from xnode.core.ledger import GAPS, Outcome
+from xnode.roles.block_times import Stage
 
 RULES: Final = {
     Outcome.FORK: (
@@ -18,8 +19,19 @@ RULES: Final = {
     Outcome.GAP_PREVIOUS: "the block before it is not here yet; send that one first, or ask again soon",
     Outcome.GAP_SOURCE: "the block that it refers to is not here yet; send that one first, or ask again soon",
     Outcome.BAD_WORK: "its work is too little for its root; search for more",
-    Outcome.BAD_SIGNATURE: "it is not signed by its account; sign its hash with the account's key",
+    Outcome.BAD_SIGNATURE: "it is not signed by its account; sign its hash with the account's key or keyset",
     Outcome.BAD_TIMESTAMP: "its timestamp is too far from now; sign it anew",
+    Outcome.NOT_OPEN: "a multisig account opens first, with multisig_open",
+    Outcome.ALREADY_OPEN: "the account is open already; change its keyset with multisig_update",
+    Outcome.BAD_QUORUM: (
+        "it is not signed by exactly as many keys of the account's keyset as it asks for: one to receive, the "
+        "threshold for all else (GET /accounts/{address} shows the keyset)"
+    ),
+    Outcome.BAD_REPRESENTATIVE: (
+        "a multisig account casts no votes: it names another representative when it opens, and one key that receives "
+        "names none"
+    ),
+    Outcome.NOT_A_PROVIDER: "a multisig account can't accept a lease; host machines by an account of one key",
     Outcome.BAD_ASSET: "this type of block is not for this asset",
     Outcome.BAD_BALANCE: "its balance does not follow from the one before it",
     Outcome.BAD_AMOUNT: "its amount is zero, or not what the price formula gives",
@@ -27,12 +39,16 @@ RULES: Final = {
     Outcome.BAD_RESOURCES: "it asks for no resources, or for more than the limit",
     Outcome.BAD_DURATION: "its duration is outside the network's range",
     Outcome.BAD_MULTIPLIER: "its multiplier is outside 500 to 10000",
-    Outcome.BAD_KEY: "its SSH key is no point of the curve",
+    Outcome.BAD_KEY: "its SSH key, or one of its keyset, is no point of the curve",
     Outcome.BAD_ATTESTATIONS: "too few of its attestations are valid, or they are too far from now",
     Outcome.BAD_TIME: "the attested time is too early or too late for this step",
     Outcome.INSUFFICIENT: "it spends more than the account has",
     Outcome.NOT_YOURS: "its account is not the one that may do this",
     Outcome.WRONG_STATE: "the lease's state forbids it",
+    Outcome.RIVAL: (
+        "a block of another account, not confirmed, has taken this step of the lease; the network votes on which one "
+        "stays (GET /conflicts); look at the lease"
+    ),
     Outcome.NO_SOURCE: "what it refers to is not open for it",
     Outcome.FAUCET_OFF: "this network has no faucet",
     Outcome.FAUCET_WAIT: "the account has claimed within the interval; wait",
@@ -46,9 +62,22 @@ async def get_block(api: Api, asked: Asked) -> dict[str, object]:
     wanted = path_hash(asked.request, "block")
     with api.port.snapshot() as view:
         stored = view.block(wanted)
-        if stored is None:
-            raise NotFound("block_unknown", f"block not found: this node's ledger has no block {wanted.hex()}")
-        return block_json(view, stored)
+        if stored is not None:
+            return block_json(view, stored)
+    fate = api.port.fate(wanted)
+    if fate is None:
+        raise NotFound("block_unknown", f"block not found: this node's ledger has no block {wanted.hex()}")
+    return fate_json(wanted, fate)
+
+
+async def get_times(api: Api, asked: Asked) -> dict[str, object]:
+    """When one of the last blocks went through each stage of voting at this node; 0 for what did not happen."""
+    wanted = path_hash(asked.request, "block")
+    times = api.port.block_times(wanted)
+    if times is None:
+        message = f"block not found: {wanted.hex()} is none of the last blocks that this node has seen"
+        raise NotFound("block_unknown", message)
+    return {str(stage): times.get(stage, 0) for stage in Stage}
 
 
 async def list_recent(api: Api, asked: Asked) -> list[dict[str, object]]:
@@ -71,6 +100,14 @@ async def submit_block(api: Api, asked: Asked) -> dict[str, object]:
 CALLS: Final = (
     Call("GET", "/blocks/recent", "The last blocks", list_recent, listing(BLOCK), (400,), (LIMIT,), price=2),
     Call("GET", "/blocks/{hash}", "One block by its hash", get_block, BLOCK, (404,)),
+    Call(
+        "GET",
+        "/blocks/{hash}/times",
+        "When (ns) one of the last blocks was applied, voted for and confirmed here; 0: not, or not by this node",
+        get_times,
+        record(**{stage.value: INTEGER for stage in Stage}),
+        (404,),
+    ),
     Call(
         "POST",
         "/blocks",

@@ -38,8 +38,8 @@ async def list_elections(api: Api, asked: Asked) -> Response:
 
 
 async def list_conflicts(api: Api, asked: Asked) -> Response:
-    """Those elections that have more than one candidate."""
-    return _elections(asked, tuple(item for item in api.port.elections() if len(item.candidates) > 1))
+    """Those elections that have more than one candidate, or whose candidate has a rival on another chain."""
+    return _elections(asked, tuple(item for item in api.port.elections() if item.is_contested))
 
 
 def _elections(asked: Asked, elections: tuple[ElectionView, ...]) -> Response:
@@ -74,7 +74,7 @@ CALLS: Final = (
     Call(
         "GET",
         "/conflicts",
-        "Elections between several blocks that one account has signed for one position",
+        "Elections between blocks of one account for one position, or of two accounts for one step of a lease",
         list_conflicts,
         listing(ELECTION),
         (400,),

@@ -58,7 +58,7 @@ async def _steps(api: Api, lease_hash: Hash, seen: int) -> AsyncIterator[str]:
             last = step
         idle_polls = 0 if fresh else idle_polls + 1
         if end and idle_polls >= LINGER_POLLS:
-            yield _event(last[0], "end", {"state": end, "detail": last[2]})
+            yield _event(last[0], "end", {"state": end, "detail": rejection(api, lease_hash) or last[2]})
             return
         if fresh or time.monotonic() - told_at > PING_SECONDS:
             told_at = time.monotonic()
@@ -67,10 +67,18 @@ async def _steps(api: Api, lease_hash: Hash, seen: int) -> AsyncIterator[str]:
 
 
 def _end(api: Api, lease_hash: Hash) -> str:
-    """The final state of the lease, or nothing while it lives."""
+    """The final state of the lease, `rejected` where its block lost the vote, or nothing while it lives."""
     with api.port.snapshot() as view:
         lease = view.lease(lease_hash)
-    return str(lease.state) if lease is not None and lease.is_final else ""
+    if lease is None:
+        return "rejected" if rejection(api, lease_hash) else ""
+    return str(lease.state) if lease.is_final else ""
+
+
+def rejection(api: Api, lease_hash: Hash) -> str:
+    """Why the lease's block was rejected; empty where it was not, or long ago."""
+    fate = api.port.fate(lease_hash)
+    return "" if fate is None else fate.describe()
 
 
 def _after(steps: tuple[Step, ...], last: Step) -> tuple[Step, ...]:

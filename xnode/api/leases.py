@@ -7,7 +7,7 @@ from typing import Final
 from starlette.responses import Response, StreamingResponse
 
 from xnode.api.calls import Api, Asked, Call
-from xnode.api.events import follow
+from xnode.api.events import follow, rejection
 from xnode.api.parse import CURSOR, LIMIT, Field, optional, path_hash
 from xnode.api.render import LEASE, lease_json, page
 from xnode.api.schema import HEX32, INTEGER, TEXT, listing, record
@@ -91,7 +91,9 @@ def known_lease(api: Api, lease_hash: Hash) -> LeaseRecord:
     with api.port.snapshot() as view:
         lease = view.lease(lease_hash)
     if lease is None:
-        raise NotFound("lease_unknown", f"lease not found: this node's ledger has no lease {lease_hash.hex()}")
+        why = rejection(api, lease_hash)
+        detail = f"its block was rejected ({why})" if why else f"this node's ledger has no lease {lease_hash.hex()}"
+        raise NotFound("lease_unknown", f"lease not found: {detail}")
     return lease
 
 
@@ -145,7 +147,7 @@ async def cancel_lease(api: Api, asked: Asked) -> dict[str, object]:
 async def lease_events(api: Api, asked: Asked) -> Response:
     """The steps of one lease as server-sent events, until it has ended."""
     lease_hash = path_hash(asked.request, "lease")
-    if not api.port.lease_events(lease_hash):
+    if not api.port.lease_events(lease_hash) and not rejection(api, lease_hash):
         known_lease(api, lease_hash)
     return follow(api, lease_hash, asked.request)
 

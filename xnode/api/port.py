@@ -17,6 +17,8 @@ from xnode.core.ledger import Outcome
 from xnode.core.machine import ExecResult, MachineStatus
 from xnode.core.market import LeaseForm, Quote
 from xnode.core.values import Address, Hash, PublicKey, Signature
+from xnode.roles.block_times import Stage
+from xnode.roles.fates import Fate
 from xnode.store.snapshot import Snapshot
 
 
@@ -116,6 +118,14 @@ class NodePort(ABC):
     @abstractmethod
     def elections(self) -> tuple[ElectionView, ...]:
         """The open elections, sorted by position."""
+
+    @abstractmethod
+    def fate(self, block_hash: Hash) -> Fate | None:
+        """What became of a block that is not in the ledger: voted on, or rejected and why; None for an unknown one."""
+
+    @abstractmethod
+    def block_times(self, block_hash: Hash) -> dict[Stage, int] | None:
+        """When (ns) one of the last blocks went through each stage of voting here; None for any other."""
 
     @abstractmethod
     def voters(self) -> frozenset[Address]:

@@ -21,12 +21,14 @@ from xnode.api.schema import (
 )
 from xnode.core.blocks import block_to_json
 from xnode.core.elections import ElectionView
+from xnode.core.keyset import keyset_to_json
 from xnode.core.lease import LeaseRecord, LeaseState
 from xnode.core.ledger import AccountRecord, Pending
 from xnode.core.machine import MachineStatus
-from xnode.core.values import Asset
+from xnode.core.values import Asset, Hash
 from xnode.core.weights import quorum_of
 from xnode.roles.confirmation import is_confirmed
+from xnode.roles.fates import Fate
 from xnode.store.reads import PointReads
 from xnode.store.records import Frontier, ProviderRecord, Representative, StoredBlock
 
@@ -77,16 +79,30 @@ MACHINE: Final = record(
     state_since=INTEGER,
 )
 PEER: Final = record(id=TEXT, address=TEXT, version=TEXT, connected_at=INTEGER)
-BLOCK: Final = record(hash=HEX32, height=INTEGER, status=word("pending", "confirmed", "rejected"), block=OBJECT)
+BLOCK: Final = record(
+    hash=HEX32, height=INTEGER, status=word("pending", "confirmed", "rejected"), reason=TEXT, block=OBJECT
+)
+KEYSET: Final = record(keys=listing(HEX32), threshold=INTEGER)
 ACCOUNT: Final = record(
-    address=HEX32, balances=AMOUNTS, representative=HEX32, height=INTEGER, final_height=INTEGER, frontier=HEX32
+    address=HEX32,
+    balances=AMOUNTS,
+    representative=HEX32,
+    height=INTEGER,
+    final_height=INTEGER,
+    frontier=HEX32,
+    keyset={"anyOf": [KEYSET, {"type": "null"}]},
 )
 PENDING: Final = record(source=HEX32, sender=HEX32, destination=HEX32, asset=word("XUSD", "XE"), amount=INTEGER)
 FRONTIER: Final = record(account=HEX32, frontier=HEX32, height=INTEGER)
 REPRESENTATIVE: Final = record(address=HEX32, weight=AMOUNT, total_weight=AMOUNT, reachable=BOOLEAN)
 CANDIDATE: Final = record(hash=HEX32, votes=AMOUNT, final_votes=AMOUNT)
 ELECTION: Final = record(
-    account=HEX32, previous=HEX32, total_weight=AMOUNT, needed_weight=AMOUNT, candidates=listing(CANDIDATE)
+    account=HEX32,
+    previous=HEX32,
+    total_weight=AMOUNT,
+    needed_weight=AMOUNT,
+    candidates=listing(CANDIDATE),
+    rivals=listing(HEX32),
 )
 
 
@@ -152,7 +168,19 @@ def block_json(view: PointReads, stored: StoredBlock) -> dict[str, object]:
         "hash": stored.block_hash.hex(),
         "height": stored.height,
         "status": status,
+        "reason": "",
         "block": block_to_json(stored.block),
+    }
+
+
+def fate_json(block_hash: Hash, fate: Fate) -> dict[str, object]:
+    """Of shape BLOCK, of one that is not applied: its height is 0; `reason` is empty while it is voted on."""
+    return {
+        "hash": block_hash.hex(),
+        "height": 0,
+        "status": "rejected" if fate.reason else "pending",
+        "reason": fate.describe(),
+        "block": block_to_json(fate.block),
     }
 
 
@@ -170,6 +198,7 @@ def account_json(account: AccountRecord) -> dict[str, object]:
         "height": account.height,
         "final_height": account.final_height,
         "frontier": account.head.hex(),
+        "keyset": None if account.keyset is None else keyset_to_json(account.keyset),
     }
 
 
@@ -211,6 +240,7 @@ def election_json(election: ElectionView) -> dict[str, object]:
         "total_weight": election.total_weight,
         "needed_weight": quorum_of(election.total_weight),
         "candidates": candidates,
+        "rivals": [block_hash.hex() for block_hash in election.rivals],
     }
 
 

@@ -5,10 +5,10 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple
 
+from xnode.core.authority import check_signatures
 from xnode.core.blocks import block_hash, decode_block
 from xnode.core.codec import Malformed
 from xnode.core.hashing import NetworkKey
-from xnode.core.keys import verify
 from xnode.core.values import HASH_BYTES, ZERO_HASH, Hash
 from xnode.core.work import is_valid_work
 
@@ -45,8 +45,8 @@ def check_wire(key: NetworkKey, difficulty: int, wire: bytes) -> Checked:
     identity = block_hash(key, block)
     if not is_valid_work(block.work_root, block.work, difficulty):
         return Checked(Finding.BAD_WORK, identity)
-    good = verify(block.account, identity, block.signature)
-    return Checked(Finding.GOOD if good else Finding.BAD_SIGNATURE, identity)
+    refusal = check_signatures(block, identity, key)
+    return Checked(Finding.GOOD if refusal is None else Finding.BAD_SIGNATURE, identity)
 
 
 def pack_order(key: NetworkKey, difficulty: int, wires: Sequence[bytes]) -> bytes:

@@ -1,7 +1,9 @@
 """The block types, their canonical bytes and their JSON form (protocol sections 2 and 4).
 
 On the wire a block is one array: the common fields, the type's own fields, then signature and work. The hash covers all
-but those two. A representative of None leaves the account's delegation as it is.
+but those two. In the signature's place a multisig account's block has an array of signatures, each beside its key in
+ascending order of the keys (see `core.keyset`); empty, it is a draft that nobody has signed yet. A representative of
+None leaves the account's delegation as it is.
 """
 
 from enum import IntEnum
@@ -11,6 +13,15 @@ from xnode.core.attestations import ATTESTATIONS_MAX, Attestation
 from xnode.core.codec import Malformed, Plain, decode, decode_own, encode
 from xnode.core.faults import CallerFault
 from xnode.core.hashing import NetworkKey, Tag, tagged_hash
+from xnode.core.keyset import (
+    Keyset,
+    KeySignature,
+    keyset_from_json,
+    read_keyset,
+    read_signatures,
+    signatures_from_json,
+    signatures_to_json,
+)
 from xnode.core.lease import Resources
 from xnode.core.values import (
     U64_MAX,
@@ -28,7 +39,7 @@ BLOCK_BYTES_MAX: Final = 4096
 
 
 class BlockType(IntEnum):
-    """The number is what stands in canonical bytes; 8 and 9 are kept for multisig_open and multisig_update."""
+    """The number is what stands in canonical bytes."""
 
     SEND = 0
     RECEIVE = 1
@@ -38,6 +49,8 @@ class BlockType(IntEnum):
     LEASE_SETTLE = 5
     LEASE_CANCEL = 6
     LEASE_FORCE_SETTLE = 7
+    MULTISIG_OPEN = 8
+    MULTISIG_UPDATE = 9
 
 
 class Send(NamedTuple):
@@ -107,7 +120,30 @@ class LeaseForceSettle(NamedTuple):
     attestations: tuple[Attestation, ...]
 
 
-Body = Send | Receive | Claim | Lease | LeaseAccept | LeaseSettle | LeaseCancel | LeaseForceSettle
+class MultisigOpen(NamedTuple):
+    """The first block of a multisig account: the keyset whose hash is the account."""
+
+    keyset: Keyset
+
+
+class MultisigUpdate(NamedTuple):
+    """From the next block on `keyset` is in force; the account stays the same."""
+
+    keyset: Keyset
+
+
+Body = (
+    Send
+    | Receive
+    | Claim
+    | Lease
+    | LeaseAccept
+    | LeaseSettle
+    | LeaseCancel
+    | LeaseForceSettle
+    | MultisigOpen
+    | MultisigUpdate
+)
 
 BODIES: Final[dict[BlockType, type[Body]]] = {
     BlockType.SEND: Send,
@@ -118,7 +154,10 @@ BODIES: Final[dict[BlockType, type[Body]]] = {
     BlockType.LEASE_SETTLE: LeaseSettle,
     BlockType.LEASE_CANCEL: LeaseCancel,
     BlockType.LEASE_FORCE_SETTLE: LeaseForceSettle,
+    BlockType.MULTISIG_OPEN: MultisigOpen,
+    BlockType.MULTISIG_UPDATE: MultisigUpdate,
 }
+KEYSET_TYPES: Final = frozenset({BlockType.MULTISIG_OPEN, BlockType.MULTISIG_UPDATE})
 COMMON: Final = ("type", "account", "previous", "asset", "balance", "representative", "timestamp")
 BYTES32: Final = frozenset(
     {"account", "previous", "destination", "source", "access_pub_key", "certificate_hash", "host_key", "public_key"}
@@ -132,7 +171,7 @@ ATTESTED: Final = frozenset(kind for kind, names in NAMES.items() if "attestatio
 
 def _form(name: str) -> tuple[type, int]:
     """A field's plain type, and its length where that is fixed."""
-    if name == "attestations":
+    if name in ("attestations", "keyset"):
         return tuple, 0
     if name == "signature":
         return bytes, 64
@@ -143,7 +182,10 @@ FORMS: Final = {kind: tuple(_form(name) for name in names) for kind, names in NA
 
 
 class Block(NamedTuple):
-    """One signed step of one account's chain; `balance` is of `asset` after it, `timestamp` in ns."""
+    """One signed step of one account's chain; `balance` is of `asset` after it, `timestamp` in ns.
+
+    `signatures` stand in place of `signature` in a multisig account's block and are None in every other.
+    """
 
     type: BlockType
     account: Address
@@ -155,6 +197,7 @@ class Block(NamedTuple):
     body: Body
     signature: Signature = Signature(bytes(64))
     work: int = 0
+    signatures: tuple[KeySignature, ...] | None = None
 
     @property
     def work_root(self) -> bytes:
@@ -174,7 +217,8 @@ def block_hash(network_key: NetworkKey, block: Block) -> Hash:
 
 def encode_block(block: Block) -> bytes:
     """The wire form."""
-    return encode((*_hashed_fields(block), block.signature, block.work))
+    signed = block.signature if block.signatures is None else block.signatures
+    return encode((*_hashed_fields(block), signed, block.work))
 
 
 def decode_block(data: bytes) -> Block:
@@ -201,10 +245,18 @@ def _built(kind: BlockType, body_type: type[Body], values: tuple[Any, ...]) -> B
     own = values[len(COMMON) : -2]
     if kind in ATTESTED:
         own = (*own[:-1], _attestations(own[-1]))
+    elif kind in KEYSET_TYPES:
+        own = (read_keyset(own[0], "keyset"),)
     _, account, previous, asset, balance, representative, timestamp, *_ = values
-    body = body_type(*own)
-    signature, work = values[-2:]
-    return Block(kind, account, previous, _asset(asset), balance, representative, timestamp, body, signature, work)
+    block = Block(kind, account, previous, _asset(asset), balance, representative, timestamp, body_type(*own))
+    return block._replace(work=values[-1], **_signed(kind, values[-2]))
+
+
+def _signed(kind: BlockType, value: Plain) -> dict[str, Any]:
+    """The field that an array, or a byte string, in the signature's place is."""
+    if isinstance(value, tuple) or kind in KEYSET_TYPES:
+        return {"signatures": read_signatures(value, "signatures")}
+    return {"signature": _checked_signature(value)}
 
 
 def _kind(values: tuple[Plain, ...]) -> tuple[BlockType, type[Body]]:
@@ -228,7 +280,8 @@ def _asset(value: Plain) -> Asset:
 def _check_odd(name: str, value: Plain) -> None:
     """A field that is not of the plain form; raises Malformed unless it may be so."""
     if name == "signature":
-        _checked_signature(value)
+        if not isinstance(value, tuple):
+            _checked_signature(value)
     else:
         _checked(name, value)
 
@@ -238,6 +291,8 @@ def _checked(name: str, value: Plain) -> Any:
         return None
     if name == "attestations":
         return _attestations(value)
+    if name == "keyset":
+        return read_keyset(value, name)
     if name in BYTES32 or name == "representative":
         if not isinstance(value, bytes) or len(value) != 32:
             raise Malformed(f"{name} must be 32 bytes")
@@ -269,7 +324,9 @@ def block_to_json(block: Block) -> dict[str, object]:
     fields: dict[str, object] = {name: _to_json(getattr(block, name)) for name in COMMON}
     fields["type"], fields["asset"] = block.type.name.lower(), block.asset.name
     fields |= {name: _to_json(value) for name, value in zip(block.body._fields, block.body, strict=True)}
-    return fields | {"signature": block.signature.hex(), "work": block.work}
+    if block.signatures is None:
+        return fields | {"signature": block.signature.hex(), "work": block.work}
+    return fields | {"signatures": signatures_to_json(block.signatures), "work": block.work}
 
 
 def _to_json(value: object) -> object:
@@ -288,7 +345,8 @@ def block_from_json(document: object) -> Block:
     kind = BlockType.__members__.get(str(document.get("type")).upper())
     if kind is None or document.get("type") != kind.name.lower():
         raise CallerFault("bad_block", "type must be one of " + ", ".join(item.name.lower() for item in BlockType))
-    names = (*COMMON, *BODIES[kind]._fields, "signature", "work")
+    is_multisig = "signatures" in document or kind in KEYSET_TYPES
+    names = (*COMMON, *BODIES[kind]._fields, "signatures" if is_multisig else "signature", "work")
     if set(document) != set(names):
         odd = sorted(set(document) ^ set(names))[0]
         raise CallerFault(
@@ -306,6 +364,10 @@ def _from_json(name: str, value: object) -> Any:
         return int(Asset[value]) if isinstance(value, str) and value in Asset.__members__ else None
     if name == "attestations" and isinstance(value, list):
         return tuple(_attestation_from_json(item) for item in value)
+    if name == "keyset":
+        return keyset_from_json(value, name)
+    if name == "signatures":
+        return signatures_from_json(value, name)
     if name == "signature":
         return signature_from_hex(value, name)
     if name in BYTES32 or (name == "representative" and value is not None):

@@ -17,6 +17,7 @@ confirmed: its previous and the block that it refers to. So a confirmed block ne
 | open | ELECTION_LIFETIME_NS passed | unknown | Expired: offered again it opens with new weights |
 | open | what rests on its block was confirmed | confirmed | none |
 | open | its block was rolled back with what it rests on | unknown | none |
+| open | a rival of a candidate is confirmed elsewhere | open, or unknown if none is left | Lost, and what follows |
 | confirmed | another block | confirmed | NotOpened(confirmed) |
 | confirmed | anything else | confirmed | none |
 
@@ -30,6 +31,8 @@ from typing import Final, NamedTuple
 
 from xnode.core.election import Election
 from xnode.core.faults import OperatorFault
+from xnode.core.rivalry import Rivalry
+from xnode.core.steps import Step
 from xnode.core.tally import Ballot, VoteOutcome
 from xnode.core.values import NS, Address, Hash
 from xnode.core.vote_effects import (
@@ -38,6 +41,7 @@ from xnode.core.vote_effects import (
     Effect,
     Equivocation,
     Expired,
+    Lost,
     NoRoom,
     NotOpened,
     WantBlock,
@@ -51,16 +55,24 @@ ELECTIONS_PER_ACCOUNT_MAX: Final = 16
 ELECTION_LIFETIME_NS: Final = 300 * NS
 TICK_ELECTIONS_MAX: Final = 1_000  # worked on in one tick; the others are worked on in the next
 CONFIRMED_KEPT_MAX: Final = 10_000
+LOST_KEPT_MAX: Final = 10_000  # blocks that can never be confirmed: votes for them are ignored
 FINALS_MAX: Final = 100_000  # own final votes at positions not confirmed yet; with more we give no new ones
 
 
 class ElectionView(NamedTuple):
-    """One open election as people see it: (block, support, final support) of each candidate, the applied one first."""
+    """One open election as people see it: (block, support, final support) of each candidate, the applied one first;
+    `rivals` want the step of one of them at positions of other chains."""
 
     position: Position
     opened_at: int
     total_weight: int
     candidates: tuple[tuple[Hash, int, int], ...]
+    rivals: tuple[Hash, ...] = ()
+
+    @property
+    def is_contested(self) -> bool:
+        """Whether only one of several blocks can be confirmed."""
+        return len(self.candidates) > 1 or bool(self.rivals)
 
 
 class Elections:
@@ -74,6 +86,9 @@ class Elections:
         self._contested: dict[Position, None] = {}
         self._confirmed: dict[Position, Confirmed] = {}
         self._finals: dict[Position, Hash] = {}
+        self._step_finals: dict[Step, Hash] = {}
+        self._rivalries: dict[Step, Rivalry] = {}
+        self._lost: dict[Hash, None] = {}
         self._waiting = WaitingVotes()
         self.ignored = dict.fromkeys(VoteOutcome, 0)
 
@@ -96,16 +111,33 @@ class Elections:
                 "it is damaged or a mix of two; start with the right one",
             )
 
-    def on_block(
-        self, position: Position, block_hash: Hash, weights: Weights, now: int, *, is_votable: bool
-    ) -> tuple[Effect, ...]:
-        """A good block at its position, new or offered again; the first of a position must be the applied one.
+    def restore_step(self, step: Step, block_hash: Hash) -> None:
+        """Likewise: the block that a final vote on disk was for, which wants this step."""
+        self._step_finals[step] = block_hash
 
-        `weights` are those of now: they stay frozen in the election that this opens. `is_votable` says that all it
-        rests on is confirmed; when that becomes so, the block is offered again.
-        """
-        if (done := self._confirmed.get(position)) is not None:
-            return () if done.block_hash == block_hash else (NotOpened(position, block_hash, NoRoom.CONFIRMED),)
+    def restore_lost(self, block_hash: Hash) -> None:
+        """Likewise: a block that we voted for finally and that has lost to a rival, so that the vote binds no more."""
+        self._remember_lost(block_hash)
+
+    def on_block(
+        self,
+        position: Position,
+        block_hash: Hash,
+        weights: Weights,
+        now: int,
+        *,
+        is_votable: bool,
+        step: Step | None = None,
+    ) -> tuple[Effect, ...]:
+        """A good block of this position is here, or a known one may now be voted for; `step` is the one that it wants.
+
+        `weights` of now are used where the election is new. The first candidate stands as the applied one."""
+        if position in self._confirmed:
+            if self._confirmed[position].block_hash == block_hash:
+                return ()
+            return (NotOpened(position, block_hash, NoRoom.CONFIRMED),)
+        if block_hash in self._lost:
+            return (NotOpened(position, block_hash, NoRoom.CONFIRMED),)
         effects: list[Effect] = []
         election = self._open.get(position)
         if election is None:
@@ -114,16 +146,18 @@ class Elections:
                 return (NotOpened(position, block_hash, reason),)
             effects += self._make_room()
             election = self._start(position, weights, now)
-        has_room, dropped = election.add(block_hash, is_votable)
+        rivalry = self._rivalry(step, election, now)
+        has_room, dropped = election.add(block_hash, is_votable, rivalry)
+        self._end_rivalries([rivalry] if rivalry is not None else [])
         if not has_room:
             return (NotOpened(position, block_hash, NoRoom.FORKS_FULL),)
         if dropped is not None:
             effects.append(dropped)
-        if election.is_contested:
+        if len(election.candidates) > 1:
             self._contested[position] = None
         for representative, ballot in self._waiting.take(position):
             effects += self._count(election, representative, ballot)
-        return (*effects, *self._land(election.act(now, self._may_finalise())))
+        return (*effects, *self._land(election.act(now, self._may_finalise()), now))
 
     def on_votes(self, bundle: VoteBundle, weights: Weights, now: int) -> tuple[Effect, ...]:
         """Votes whose signature is good. `weights` of now decide which votes are kept where no election is open.
@@ -137,20 +171,28 @@ class Elections:
                 effects += self._on_vote(bundle, vote, weights, now)
         return tuple(effects)
 
-    def on_confirmed(self, position: Position, block_hash: Hash) -> tuple[Hash, ...]:
-        """The role has confirmed this block because one that rests on it is; returns the candidates that lost."""
+    def on_confirmed(
+        self, position: Position, block_hash: Hash, now: int, step: Step | None = None
+    ) -> tuple[Effect, ...]:
+        """The role has confirmed this block because one that rests on it is: the other candidates have lost."""
         if position in self._confirmed:
             return ()
-        losers = tuple(item for item in self.on_undone(position) if item != block_hash)
+        losers = tuple(item for item in self._candidates(position) if item != block_hash)
+        decided = Confirmed(position, block_hash, losers, self._finals.get(position))
+        effects = self._decide(decided, step, now)
         self._waiting.take(position)
-        self._remember(Confirmed(position, block_hash, losers, self._finals.get(position)))
-        return losers
+        return (*(Lost(position, item, block_hash) for item in losers), *effects)
 
-    def on_undone(self, position: Position) -> tuple[Hash, ...]:
-        """The applied block of this position was rolled back with what it rested on: its election ends undecided, so
-        that it takes no place of its account's; returns the candidates."""
+    def on_undone(self, position: Position, block_hash: Hash) -> tuple[Hash, ...]:
+        """This block was rolled back with what it rested on: its election, if it stands in one, ends undecided, so that
+        it takes no place of its account's; returns the candidates."""
+        if block_hash not in self._candidates(position):
+            return ()
+        return self._expire(self._open[position]).candidates
+
+    def _candidates(self, position: Position) -> tuple[Hash, ...]:
         election = self._open.get(position)
-        return () if election is None else self._expire(election).candidates
+        return () if election is None else tuple(election.candidates)
 
     def on_tick(self, now: int) -> tuple[Effect, ...]:
         """Time has passed; to be called about twice a second."""
@@ -159,8 +201,10 @@ class Elections:
             effects.append(self._expire(election))
         due = [election for election in self._open.values() if election.needs_tick(now)]
         for election in due[:TICK_ELECTIONS_MAX]:
+            if self._open.get(election.position) is not election:
+                continue  # one before it has ended it
             self._open[election.position] = self._open.pop(election.position)  # to the end: each has its turn
-            effects += self._land(election.tick(now, self._may_finalise()))
+            effects += self._land(election.tick(now, self._may_finalise()), now)
         wanted = self._waiting.tick(now)
         return (*effects, *(WantBlock(position, block_hash) for position, block_hash in wanted))
 
@@ -193,8 +237,21 @@ class Elections:
         self._of_account[position.account] = self._of_account.get(position.account, 0) + 1
         return election
 
+    def _rivalry(self, step: Step | None, election: Election, now: int) -> Rivalry | None:
+        """Where a block that wants this step meets its rivals, with the weights of the first one's election."""
+        if step is None:
+            return None
+        if step not in self._rivalries:
+            self._rivalries[step] = Rivalry(step, election.tally.weights, self._step_finals.get(step), now)
+        return self._rivalries[step]
+
+    def _end_rivalries(self, rivalries: Iterable[Rivalry]) -> None:
+        for rivalry in rivalries:
+            if not rivalry.candidates:
+                self._rivalries.pop(rivalry.step, None)
+
     def _close(self, position: Position) -> None:
-        del self._open[position]
+        self._end_rivalries(self._open.pop(position).close())
         self._contested.pop(position, None)
         left = self._of_account.pop(position.account) - 1
         if left:
@@ -207,24 +264,69 @@ class Elections:
     def _may_finalise(self) -> bool:
         return len(self._finals) < FINALS_MAX
 
-    def _land(self, effects: Iterable[Effect]) -> tuple[Effect, ...]:
-        """Remembers our final vote and the decision that are among the effects."""
-        landed = tuple(effects)
-        for effect in landed:
+    def _land(self, effects: Iterable[Effect], now: int) -> tuple[Effect, ...]:
+        """Remembers our final vote and the decision that are among the effects, and adds what follows from it."""
+        landed: list[Effect] = []
+        for effect in effects:
+            landed.append(effect)
             if isinstance(effect, CastVote) and effect.is_final:
                 self._finals[effect.position] = effect.block_hash
+                if effect.step is not None:
+                    self._step_finals[effect.step] = effect.block_hash
             elif isinstance(effect, Confirmed):
-                self._close(effect.position)
-                self._remember(effect)
-        return landed
+                rivalry = self._open[effect.position].rivalries.get(effect.block_hash)
+                landed += self._decide(effect, rivalry.step if rivalry is not None else None, now)
+        return tuple(landed)
 
-    def _remember(self, decided: Confirmed) -> None:
-        self._finals.pop(decided.position, None)
+    def _decide(self, decided: Confirmed, step: Step | None, now: int) -> tuple[Effect, ...]:
+        """Ends the election, frees what was bound to the losers, and takes the winner's rivals out of theirs."""
+        rivalry = self._rivalries.get(step) if step is not None else None
+        rivals = [] if rivalry is None else [one for one in rivalry.candidates.items() if one[0] != decided.block_hash]
+        if decided.position in self._open:
+            self._close(decided.position)
         self._confirmed[decided.position] = decided
         if len(self._confirmed) > CONFIRMED_KEPT_MAX:
             del self._confirmed[next(iter(self._confirmed))]
+        own = (self._finals.pop(decided.position, None), self._step_finals.pop(step, None) if step else None)
+        for loser in dict.fromkeys((*decided.losers, *own)):
+            if loser not in (None, decided.block_hash):
+                self._lose(loser)
+        effects: list[Effect] = []
+        for rival, wish in rivals:
+            effects += [Lost(wish.position, rival, decided.block_hash), *self._leave(wish.position, rival, now)]
+        return tuple(effects)
+
+    def _leave(self, position: Position, rival: Hash, now: int) -> tuple[Effect, ...]:
+        """The winner's step was what this one wanted too: its position is free for others."""
+        self._lose(rival)
+        election = self._open.get(position)
+        if election is None:
+            return ()
+        self._end_rivalries(election.remove(rival))
+        if election.candidates:
+            return self._land(election.act(now, self._may_finalise()), now)
+        self._close(position)
+        return ()
+
+    def _lose(self, loser: Hash) -> None:
+        """It can never be confirmed, so that our final vote for it, if any, binds neither its position nor its step."""
+        self._remember_lost(loser)
+        for position in [one for one, bound in self._finals.items() if bound == loser]:
+            del self._finals[position]
+        for step in [one for one, bound in self._step_finals.items() if bound == loser]:
+            del self._step_finals[step]
+            if step in self._rivalries:
+                self._rivalries[step].own_final = None
+
+    def _remember_lost(self, block_hash: Hash) -> None:
+        self._lost[block_hash] = None
+        if len(self._lost) > LOST_KEPT_MAX:
+            del self._lost[next(iter(self._lost))]
 
     def _count(self, election: Election, representative: Address, ballot: Ballot) -> tuple[Effect, ...]:
+        if ballot.block_hash in self._lost:
+            self.ignored[VoteOutcome.OLD] += 1
+            return ()
         outcome, equivocation = election.count(representative, ballot)
         if outcome is not VoteOutcome.COUNTED:
             self.ignored[outcome] += 1
@@ -232,13 +334,13 @@ class Elections:
 
     def _on_vote(self, bundle: VoteBundle, vote: Vote, weights: Weights, now: int) -> tuple[Effect, ...]:
         ballot = Ballot(vote.block_hash, vote.is_final, bundle.timestamp)
-        if vote.position in self._confirmed:
+        if vote.position in self._confirmed or vote.block_hash in self._lost:
             self.ignored[VoteOutcome.OLD] += 1
             return ()
         election = self._open.get(vote.position)
         if election is not None:
             found = self._count(election, bundle.representative, ballot)
-            return (*found, *self._land(election.act(now, self._may_finalise())))
+            return (*found, *self._land(election.act(now, self._may_finalise()), now))
         if weight := weights.of(bundle.representative):
             self._waiting.put(bundle.representative, weight, vote.position, ballot, now)
         else:
@@ -247,7 +349,7 @@ class Elections:
 
     def _on_own_vote(self, bundle: VoteBundle, vote: Vote, now: int) -> tuple[Effect, ...]:
         """A final vote of our own that peers know binds us, even where the disk has lost it."""
-        if not vote.is_final:
+        if not vote.is_final or vote.block_hash in self._lost:
             return ()
         if (done := self._confirmed.get(vote.position)) is not None:
             known = done.own_final
@@ -266,10 +368,12 @@ class Elections:
         if election is None:
             return (to_disk,)
         election.bind(vote.block_hash)
-        return (to_disk, *self._land(election.act(now, self._may_finalise())))
+        return (to_disk, *self._land(election.act(now, self._may_finalise()), now))
 
 
 def _view(election: Election) -> ElectionView:
     tally = election.tally
     counted = tuple((one, tally.support.get(one, 0), tally.finals.get(one, 0)) for one in election.candidates)
-    return ElectionView(election.position, election.opened_at, tally.weights.total, counted)
+    wanting = {one for rivalry in election.rivalries.values() for one in rivalry.candidates}
+    rivals = tuple(sorted(wanting - election.candidates.keys()))
+    return ElectionView(election.position, election.opened_at, tally.weights.total, counted, rivals)

@@ -78,9 +78,9 @@ def keyset_address(network_key: NetworkKey, keyset: Keyset) -> Address:
 
 
 def signatures_flaw(signatures: Sequence[KeySignature], keys_max: int = KEYSET_KEYS_MAX) -> str:
-    """What is wrong with their form, or ""."""
-    if not 1 <= len(signatures) <= keys_max:
-        return f"there are 1 to {keys_max} signatures"
+    """What is wrong with their form, or ""; none at all is a draft that nobody has signed yet."""
+    if len(signatures) > keys_max:
+        return f"there are {keys_max} signatures at most"
     if not _is_ascending([item.public_key for item in signatures]):
         return "signatures stand in ascending order of their keys, one of each"
     return ""

@@ -78,6 +78,13 @@ class LeaseRecord(NamedTuple):
         """Whether nothing can move this lease any more."""
         return self.state in FINAL
 
+    @property
+    def moved_by(self) -> Hash:
+        """The block that brought the lease into its state."""
+        if self.is_final:
+            return self.end_hash
+        return self.lease_hash if self.state is LeaseState.CREATED else self.accept_hash
+
 
 def next_state(state: LeaseState, event: LeaseEvent) -> LeaseState | None:
     """The state after `event`, or None where the table forbids it."""
@@ -92,10 +99,16 @@ class EndProof(NamedTuple):
     reason: str  # settled, cancelled, unfulfilled or expired
 
 
-def prove_ended(lease: LeaseRecord) -> EndProof:
-    """The proof that the ledger holds the end of this lease; raises WrongState(lease_live) if it does not."""
+def prove_ended(lease: LeaseRecord, is_confirmed: bool) -> EndProof:
+    """The proof that the ledger holds the end of this lease for good: `is_confirmed` is said of what ended it.
+
+    Raises WrongState: lease_live, end_unconfirmed (the block may still lose to a rival).
+    """
     if not lease.is_final:
         raise WrongState("lease_live", f"lease {lease.lease_hash.hex()} is {lease.state}, so its machine must stay")
+    if not is_confirmed:
+        message = f"the end of lease {lease.lease_hash.hex()} is not confirmed, so its machine must stay"
+        raise WrongState("end_unconfirmed", message)
     return EndProof(lease.lease_hash, lease.end_hash, str(lease.state))
 
 

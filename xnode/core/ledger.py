@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from xnode.core.blocks import Block
 from xnode.core.charter import Charter
 from xnode.core.genesis import Genesis
+from xnode.core.keyset import Keyset
 from xnode.core.lease import LeaseRecord
 from xnode.core.values import ZERO_HASH, Address, Asset, Hash
 
@@ -29,6 +30,11 @@ class Outcome(StrEnum):
     BAD_WORK = "bad_work"  # too little work for its root
     BAD_SIGNATURE = "bad_signature"  # not signed by its account
     BAD_TIMESTAMP = "bad_timestamp"  # a live block too far from now
+    NOT_OPEN = "not_open"  # a multisig account must open before it does anything else
+    ALREADY_OPEN = "already_open"  # it opens once
+    BAD_QUORUM = "bad_quorum"  # not signed by exactly as many keys of the keyset in force as its type asks for
+    BAD_REPRESENTATIVE = "bad_representative"  # a multisig account can't vote, and one key can't move its delegation
+    NOT_A_PROVIDER = "not_a_provider"  # a multisig account hosts no machines
     BAD_ASSET = "bad_asset"  # this type is not for this asset
     BAD_BALANCE = "bad_balance"  # the balance after it does not follow from the one before
     BAD_AMOUNT = "bad_amount"  # zero, or not what the formula gives
@@ -36,12 +42,13 @@ class Outcome(StrEnum):
     BAD_RESOURCES = "bad_resources"  # nothing asked for, or over a limit
     BAD_DURATION = "bad_duration"  # outside the network's range
     BAD_MULTIPLIER = "bad_multiplier"  # outside 500..10000
-    BAD_KEY = "bad_key"  # an SSH key that is not a point of the curve
+    BAD_KEY = "bad_key"  # an SSH key, or one of a keyset, that is not a point of the curve
     BAD_ATTESTATIONS = "bad_attestations"  # too few valid ones, or too far from now
     BAD_TIME = "bad_time"  # the attested time is too early or too late for this step
     INSUFFICIENT = "insufficient"  # more is spent than there is
     NOT_YOURS = "not_yours"  # the signer is not who may do this
     WRONG_STATE = "wrong_state"  # the lease's state forbids it
+    RIVAL = "rival"  # an unconfirmed block of another chain has taken this step of the lease
     NO_SOURCE = "no_source"  # what it refers to is known and is not open for it
     FAUCET_OFF = "faucet_off"  # this network has none
     FAUCET_WAIT = "faucet_wait"  # claimed within the interval
@@ -88,7 +95,8 @@ class Move(NamedTuple):
 class AccountRecord(NamedTuple):
     """An account's state; `height` counts its blocks, `head` is zeros before the first; `last_claim` in ns or 0.
 
-    Its first `final_height` blocks are confirmed. No rule asks for that or changes it.
+    `keyset` is the one in force: None in an account of one key, and before a multisig account has opened. Its first
+    `final_height` blocks are confirmed; no rule asks for that or changes it.
     """
 
     address: Address
@@ -99,6 +107,7 @@ class AccountRecord(NamedTuple):
     representative: Address
     last_claim: int
     final_height: int
+    keyset: Keyset | None
 
     def balance(self, asset: Asset) -> int:
         """Units held of one asset."""
@@ -106,12 +115,16 @@ class AccountRecord(NamedTuple):
 
     def with_balance(self, asset: Asset, amount: int) -> "AccountRecord":
         """The same account with another balance of `asset`."""
-        address, head, height, xusd, xe, representative, last_claim, final_height = self
+        address, head, height, xusd, xe, *others = self
         if asset is Asset.XUSD:
             xusd = amount
         else:
             xe = amount
-        return AccountRecord(address, head, height, xusd, xe, representative, last_claim, final_height)  # quicker: hot
+        made: AccountRecord = _ACCOUNT((address, head, height, xusd, xe, *others))
+        return made
+
+
+_ACCOUNT: Final = AccountRecord._make  # several times quicker than _replace: it is done for every block
 
 
 class Pending(NamedTuple):
@@ -168,18 +181,19 @@ class Context(NamedTuple):
 
 
 def new_account(address: Address, genesis: Genesis) -> AccountRecord:
-    """An account before its first block; the opening XUSD delegates as the genesis says, everybody else to itself."""
+    """An account before its first block. It delegates as the genesis says until a block of its own names another: else
+    the weight of accounts without a node would never vote, and could stop the network."""
     held = {item.asset: item.amount for item in genesis.allocations if item.account == address}
-    representative = genesis.representative if held else address
     return AccountRecord(
         address,
         ZERO_HASH,
         height=0,
         xusd=held.get(Asset.XUSD, 0),
         xe=held.get(Asset.XE, 0),
-        representative=representative,
+        representative=genesis.representative,
         last_claim=0,
         final_height=0,
+        keyset=None,
     )
 
 

@@ -6,9 +6,11 @@ restart in the middle of anything leads to the same next step. In order: a machi
 lease is accepted once the machine answers, settled at its expiry, and the machine destroyed when the ledger has the
 end.
 
-An acceptance and a cancellation stand on two chains, so nothing in the ledger orders them: were both published, nodes
-would differ for ever on which came first. So a consumer asks its provider to withdraw before it cancels, and where it
-gets no answer it waits until the provider has to have given up (CANCEL_AFTER).
+An acceptance and a cancellation stand on two chains, so nothing in the ledger orders them: were both published, the
+network's votes would decide, and somebody's work be lost. So a consumer asks its provider to withdraw before it
+cancels, and where it gets no answer it waits until the provider has to have given up (CANCEL_AFTER). And an end counts
+only once it is confirmed: one that is not may still lose to a rival, and its machine would have been destroyed for
+nothing.
 
     lease        machine             action
     created      none                BOOT, if there is room, else DECLINE; too old: nothing
@@ -21,7 +23,7 @@ gets no answer it waits until the provider has to have given up (CANCEL_AFTER).
     accepted     none                nothing: a lease whose machine is lost is not settled
     accepted     any, expired        SETTLE, unless the host could not boot it: nobody shall pay for that; past the
                                      settle grace EXPIRE, which destroys on attested time
-    final        any                 DESTROY
+    final        any                 DESTROY, once the end is confirmed
     unknown      any, in the grace   STOP it; report it
     unknown      any, grace over     REMOVE it (orphan.py says when that is)
 """
@@ -54,7 +56,8 @@ class Action(StrEnum):
 
 
 class Situation(NamedTuple):
-    """All that the next step depends on; `now` in ns, `settle_grace` in s."""
+    """All that the next step depends on; `now` in ns, `settle_grace` in s. `is_confirmed` is said of the block that
+    brought the lease into its state."""
 
     lease: LeaseRecord | None
     machine: Machine | None
@@ -75,7 +78,7 @@ def next_action(situation: Situation) -> Action:
             return Action.REMOVE
         return Action.STOP if machine is not None and machine.status not in DOWN else Action.NOTHING
     if lease.is_final:
-        return Action.DESTROY if machine is not None else Action.NOTHING
+        return Action.DESTROY if machine is not None and situation.is_confirmed else Action.NOTHING
     if lease.state is LeaseState.CREATED:
         return _before_acceptance(lease, situation)
     return _while_accepted(lease, situation)

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, NoReturn, TypeVar
 
 from xnode.core import price
 from xnode.core.attestations import Attestation, canonical_time
+from xnode.core.authority import check_authority, check_signatures
 from xnode.core.blocks import (
     Block,
     BlockType,
@@ -18,12 +19,15 @@ from xnode.core.blocks import (
     LeaseCancel,
     LeaseForceSettle,
     LeaseSettle,
+    MultisigOpen,
+    MultisigUpdate,
     Receive,
     Send,
     block_hash,
 )
 from xnode.core.faults import CallerFault
-from xnode.core.keys import is_valid_point, verify
+from xnode.core.keys import is_valid_point
+from xnode.core.keyset import Keyset, points_flaw
 from xnode.core.lease import LeaseEvent, LeaseRecord, LeaseState, next_state
 from xnode.core.ledger import (
     AccountRecord,
@@ -274,6 +278,22 @@ def _lease_force_settle(case: Case) -> Change:
     return Change(account, moves, lease=lease._replace(end_hash=case.block_hash))
 
 
+def _multisig_open(case: Case) -> Change:
+    return _with_keyset(case, case.body(MultisigOpen).keyset)
+
+
+def _multisig_update(case: Case) -> Change:
+    return _with_keyset(case, case.body(MultisigUpdate).keyset)
+
+
+def _with_keyset(case: Case, keyset: Keyset) -> Change:
+    """Moves nothing; who may do it is asked by `core.authority`."""
+    account = case.moved(0)
+    flaw = points_flaw(keyset)
+    _require(not flaw, Outcome.BAD_KEY, flaw)
+    return Change(account._replace(keyset=keyset), moves=())
+
+
 RULES: Final[dict[BlockType, Callable[[Case], Change]]] = {
     BlockType.SEND: _send,
     BlockType.RECEIVE: _receive,
@@ -283,16 +303,19 @@ RULES: Final[dict[BlockType, Callable[[Case], Change]]] = {
     BlockType.LEASE_SETTLE: _lease_settle,
     BlockType.LEASE_CANCEL: _lease_cancel,
     BlockType.LEASE_FORCE_SETTLE: _lease_force_settle,
+    BlockType.MULTISIG_OPEN: _multisig_open,
+    BlockType.MULTISIG_UPDATE: _multisig_update,
 }
 
 
 def check_alone(block: Block, context: Context) -> Refusal | None:
-    """The checks that need no ledger: work, signature, live window. What gossip's validator may ask."""
+    """The checks that need no ledger: work, signatures, live window. What gossip's validator may ask."""
     genesis = context.genesis
     if not is_valid_work(block.work_root, block.work, genesis.work_difficulty):
         return Refusal(Outcome.BAD_WORK, "too little work for this block's root")
-    if not verify(block.account, block_hash(genesis.network_key, block), block.signature):
-        return Refusal(Outcome.BAD_SIGNATURE, "not signed by its account")
+    unsigned = check_signatures(block, block_hash(genesis.network_key, block), genesis.network_key)
+    if unsigned is not None:
+        return unsigned
     if context.now is not None and abs(block.timestamp - context.now) > genesis.timing.live_window * NS:
         return Refusal(Outcome.BAD_TIMESTAMP, f"more than {genesis.timing.live_window} s from now")
     return None
@@ -313,9 +336,9 @@ def judge_identified(view: LedgerView, block: Block, identity: Hash, context: Co
     if view.has_block(identity):
         return Refusal(Outcome.OLD, "already applied")
     account = view.account(block.account) or new_account(block.account, context.genesis)
-    misplaced = _place(view, block, account)
-    if misplaced is not None:
-        return misplaced
+    refusal = _place(view, block, account) or check_authority(block, account)
+    if refusal is not None:
+        return refusal
     try:
         change = RULES[block.type](Case(view, context, block, identity, account))
     except Refuse as refuse:
@@ -344,5 +367,6 @@ def _effects(block: Block, identity: Hash, account: AccountRecord, change: Chang
         representative,
         now.last_claim,
         now.final_height,
+        now.keyset,
     )
     return Effects(block, identity, after, change.pending_put, change.pending_delete, change.lease, change.moves)

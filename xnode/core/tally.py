@@ -87,6 +87,21 @@ class Tally:
             _add(self._equivocal, ballot.block_hash, weight)
         return VoteOutcome.EQUIVOCATION
 
+    def retract(self, representative: Address) -> None:
+        """Its non-final vote counts no longer."""
+        ballot = self.ballots.pop(representative)
+        _add(self.support, ballot.block_hash, -self.weights.of(representative))
+
+    def recount(self, weights: Weights, without: Hash | None = None) -> None:
+        """Counts anew what has counted, by these weights, and as if no vote for `without` had ever come."""
+        ballots, equivocators = self.ballots, self._equivocators
+        self.weights, self.ballots, self.support, self.finals = weights, {}, {}, {}
+        self._equivocators, self._equivocal = {}, {}
+        for representative, ballot in ballots.items():
+            blocks = sorted(equivocators.get(representative, {ballot.block_hash}) - {without})
+            for block_hash in blocks:
+                self.count(representative, ballot._replace(block_hash=block_hash), blocks)
+
     def quorum(self) -> Hash | None:
         """The block that 67 % vote for, the final votes of equivocators among them."""
         if not self._equivocal:

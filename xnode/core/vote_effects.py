@@ -3,16 +3,19 @@
 from enum import StrEnum
 from typing import NamedTuple
 
+from xnode.core.steps import Step
 from xnode.core.values import Address, Hash
 from xnode.core.votes import Position
 
 
 class CastVote(NamedTuple):
-    """Send our vote. A final one must be on disk before it is sent and before any later effect is carried out."""
+    """Send our vote. A final one must be on disk before it is sent and before any later effect is carried out, for its
+    position and for the step that its block wants. A non-final one takes the place of one for a rival of its block."""
 
     position: Position
     block_hash: Hash
     is_final: bool
+    step: Step | None = None
 
 
 class Confirmed(NamedTuple):
@@ -26,6 +29,17 @@ class Confirmed(NamedTuple):
     block_hash: Hash
     losers: tuple[Hash, ...]
     own_final: Hash | None
+
+
+class Lost(NamedTuple):
+    """A rival of this block is confirmed, at its position or for its step: it can never be, and is to be forgotten.
+
+    A final vote of ours for it, if there is one, binds us no longer. `winner` is the rival.
+    """
+
+    position: Position
+    block_hash: Hash
+    winner: Hash
 
 
 class WantBlock(NamedTuple):
@@ -42,7 +56,7 @@ class WantVotes(NamedTuple):
 
 
 class Equivocation(NamedTuple):
-    """A representative has voted finally for two blocks; the first counts."""
+    """A representative has voted finally for two blocks at one position, or for one step."""
 
     representative: Address
     position: Position
@@ -60,7 +74,7 @@ class Dropped(NamedTuple):
 class NoRoom(StrEnum):
     """Why a block got no place in an election; the words are stable."""
 
-    CONFIRMED = "confirmed"  # another block is confirmed at its position
+    CONFIRMED = "confirmed"  # another block is confirmed at its position, or has its step
     ELECTIONS_FULL = "elections_full"
     ACCOUNT_FULL = "account_full"
     FORKS_FULL = "forks_full"
@@ -81,4 +95,4 @@ class Expired(NamedTuple):
     candidates: tuple[Hash, ...]
 
 
-Effect = CastVote | Confirmed | WantBlock | WantVotes | Equivocation | Dropped | NotOpened | Expired
+Effect = CastVote | Confirmed | Lost | WantBlock | WantVotes | Equivocation | Dropped | NotOpened | Expired

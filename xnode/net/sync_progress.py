@@ -8,8 +8,8 @@
 | any | a peer claims to have BEHIND_BLOCKS more, and no such claim was idle within CLAIM_REST_SECONDS | catching_up |
 | catching_up | a session showed that a peer has nothing more for us, or nothing came for STALL_SECONDS | settled |
 
-What a peer merely claims is believed for STALL_SECONDS, and if nothing follows then from nobody for a while: so who lies
-about it can hold up this node's votes for a small part of the time only.
+What a peer merely claims is believed for STALL_SECONDS, and if nothing follows then, no claim is for a while: so who
+lies about it can hold up this node's votes for a small part of the time only.
 """
 
 from collections import deque

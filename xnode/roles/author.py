@@ -133,6 +133,6 @@ class Author:
 
 
 def _fault(outcome: Outcome, detail: str) -> CallerFault | Unavailable:
-    if outcome in (Outcome.GAP_SOURCE, Outcome.FORK, Outcome.BAD_ATTESTATIONS):
+    if outcome in (Outcome.GAP_SOURCE, Outcome.FORK, Outcome.RIVAL, Outcome.BAD_ATTESTATIONS):
         return Unavailable(str(outcome), detail, retryable=True)
     return CallerFault(str(outcome), detail)

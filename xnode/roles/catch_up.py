@@ -12,7 +12,6 @@ from typing import Final
 
 import trio
 
-from xnode.core.blocks import Block
 from xnode.core.catch_up import HeadTally
 from xnode.core.values import Address, Hash
 from xnode.core.votes import Position, VoteBundle
@@ -35,7 +34,7 @@ BATCH_BLOCKS: Final = 512
 log = logging.getLogger(__name__)
 
 Ask = Callable[[tuple[Position, ...]], Awaitable[list[VoteBundle]]]
-NoteOf = Callable[[Block], tuple[str, bytes]]
+OnConfirmed = Callable[[Transaction, StoredBlock], None]
 
 
 class CatchUp:
@@ -49,7 +48,7 @@ class CatchUp:
         is_settled: Callable[[], bool],
         ask: Ask,
         on_decision: Callable[[Decision], None],
-        note_of: NoteOf,
+        on_confirmed: OnConfirmed,
     ) -> None:
         self._store = store
         self._replica = replica
@@ -57,7 +56,7 @@ class CatchUp:
         self._is_settled = is_settled
         self._ask = ask
         self._on_decision = on_decision
-        self._note_of = note_of
+        self._on_confirmed = on_confirmed
         self._transaction: Transaction | None = None
         self._confirmed: list[StoredBlock] = []
         self.is_running = False
@@ -131,9 +130,7 @@ class CatchUp:
         for block_hash in found:
             stored = transaction.block(block_hash)
             assert stored is not None
-            space, key = self._note_of(stored.block)
-            if transaction.note(space, key) == block_hash:
-                transaction.delete_note(space, key)
+            self._on_confirmed(transaction, stored)
             self._confirmed.append(stored)
 
     def _open(self) -> Transaction:

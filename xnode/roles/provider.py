@@ -168,7 +168,7 @@ class Provider:
             is_over = machine is not None and self._is_orphaned(machine, now)
             return Situation(None, machine, now, grace, False, False, NONE, False, is_over)
         with self._store.snapshot() as view:
-            confirmed = is_confirmed(view, lease.lease_hash)
+            confirmed = is_confirmed(view, lease.moved_by)
             withdrawn = view.note(WITHDRAWN, lease.lease_hash) is not None
         strikes = self._strikes.of(lease.lease_hash)
         if strikes != NONE and machine is not None and machine.status is MachineStatus.RUNNING:
@@ -287,9 +287,11 @@ class Provider:
         self._log.record(lease.lease_hash, "destroyed", "expired without being settled")
 
     async def _destroy(self, lease: LeaseRecord) -> None:
+        with self._store.snapshot() as view:
+            proof = prove_ended(lease, is_confirmed(view, lease.end_hash))
         self._capacity.release(lease.lease_hash)
         self._on_end(lease.lease_hash)
-        await self._driver.destroy(lease.lease_hash, prove_ended(lease))
+        await self._driver.destroy(lease.lease_hash, proof)
         self._log.record(lease.lease_hash, "destroyed", f"the lease is {lease.state}")
 
     async def _stop(self, lease: LeaseRecord) -> None:

@@ -12,11 +12,13 @@ from typing import Final, NamedTuple
 from xnode.core.blocks import Block, block_hash, decode_block, encode_block
 from xnode.core.codec import Malformed
 from xnode.core.genesis import Genesis
+from xnode.core.hashing import Tag, tagged_hash
 from xnode.core.held import Held
 from xnode.core.ledger import GAPS, Context, Effects, LedgerView, Outcome, Refusal
 from xnode.core.rules import check_alone, judge, judge_checked, judge_identified
 from xnode.core.values import Hash
 from xnode.roles.pulse import Pulse
+from xnode.roles.rivals import clear_way, refined
 from xnode.store.records import StoredBlock
 from xnode.store.store import Store
 from xnode.store.transaction import Transaction
@@ -30,6 +32,8 @@ Watcher = Callable[[Effects], None]
 Rule = Callable[[LedgerView, Block, Context], Effects | Refusal]
 Note = tuple[str, bytes, bytes]  # space, key, value
 Notes = Callable[[Hash], Iterable[Note]]
+Stage = Callable[[Transaction], None]
+OnConfirmed = Callable[[Transaction, StoredBlock], None]
 
 
 def no_notes(_block_hash: Hash) -> Iterable[Note]:
@@ -70,6 +74,7 @@ class Replica:
         self._publish = publish
         self._watchers: list[Watcher] = []
         self._fork_watchers: list[Callable[[Block], None]] = []
+        self._undone_watchers: list[Callable[[StoredBlock], None]] = []
         self._forks: list[Block] = []  # met in the batch that is being judged
         self.held = Held()
         self.changed = Pulse()
@@ -80,8 +85,12 @@ class Replica:
         self._watchers.append(watcher)
 
     def watch_forks(self, watcher: Callable[[Block], None]) -> None:
-        """Calls `watcher` with every live block whose position another one has taken; it must not raise."""
+        """Calls `watcher` with every block whose position or step another one has taken; it must not raise."""
         self._fork_watchers.append(watcher)
+
+    def watch_undone(self, watcher: Callable[[StoredBlock], None]) -> None:
+        """Calls `watcher` with every block that was taken back, once that is durable; it must not raise."""
+        self._undone_watchers.append(watcher)
 
     async def submit(self, block: Block, notes: Notes = no_notes) -> Submission:
         """Offers a live block of our own or of an API client; gossips it when it is new and good.
@@ -102,46 +111,52 @@ class Replica:
         return self._intake(block, judge_checked)
 
     def would_replace(self, block: Block) -> bool:
-        """Whether this fork would be good in place of the block that has its position; changes nothing."""
+        """Whether this fork or rival would be good in place of what stands in its way; changes nothing."""
         with self._store.transaction() as transaction:
-            standing = transaction.block_after(block.account, block.previous)
-            if standing is None or transaction.is_confirmed(standing.block_hash):
+            if not clear_way(transaction, block):
                 return False
-            transaction.rollback_with_descendants(standing.block_hash)
             verdict = judge_checked(transaction, block, Context(self._genesis, now=None))
         return isinstance(verdict, Effects)
 
-    def confirm(self, identity: Hash, winner: Block | None, note_of: Callable[[Block], tuple[str, bytes]]) -> Decision:
-        """Confirms a block for ever, with all that it rests on.
+    def confirm(self, identities: Sequence[Hash], first: Stage, on_confirmed: OnConfirmed) -> Decision:
+        """Confirms applied blocks for ever, with all that they rest on, in one batch.
 
-        Where it is not applied it is `winner`, a fork: what stands at its position is rolled back with all that rests
-        on that, and the winner lands, in the same batch. In it too goes the note (space, key) of each confirmed block
-        that holds its hash. An unknown block, or one that is not good any more, confirms nothing.
+        In it too is what `first` stages, and what `on_confirmed` does for each confirmed block. Unknown blocks are left
+        out.
         """
-        applied: list[Effects] = []
+        confirmed: list[StoredBlock] = []
+        with self._store.transaction() as transaction:
+            first(transaction)
+            for identity in identities:
+                if transaction.has_block(identity):
+                    confirmed += _confirm(transaction, identity, on_confirmed)
+            transaction.commit()
+        self.changed.fire()
+        return Decision(tuple(confirmed))
+
+    def replace(self, winner: Block, first: Stage, on_confirmed: OnConfirmed) -> Decision:
+        """The same for a fork or rival that has won: what stands in its way is rolled back with all that rests on that,
+        and it lands, in the same batch. One that is not good any more confirms nothing."""
         undone: list[StoredBlock] = []
         with self._store.transaction() as transaction:
-            if not transaction.has_block(identity):
-                landed = self._replace(transaction, winner, undone) if winner is not None else None
-                if landed is None:
-                    return Decision()
-                applied += [landed, *self._release(transaction, identity, self.context())]
-            found = [transaction.block(item) for item in transaction.confirm_with_ancestors(identity)]
-            confirmed = tuple(stored for stored in found if stored is not None)
-            for stored in confirmed:
-                space, key = note_of(stored.block)
-                if transaction.note(space, key) == stored.block_hash:
-                    transaction.delete_note(space, key)
+            first(transaction)
+            landed = self._replace(transaction, winner, undone)
+            if landed is None:
+                return Decision()
+            applied = [landed, *self._release(transaction, landed.block_hash, self.context())]
+            confirmed = _confirm(transaction, landed.block_hash, on_confirmed)
             transaction.commit()
+        for stored in undone:
+            for watcher in self._undone_watchers:
+                watcher(stored)
         self._announce(applied)
         self.changed.fire()
-        return Decision(confirmed, tuple(undone))
+        return Decision(tuple(confirmed), tuple(undone))
 
     def _replace(self, transaction: Transaction, winner: Block, undone: list[StoredBlock]) -> Effects | None:
-        standing = transaction.block_after(winner.account, winner.previous)
-        if standing is not None:
-            undone += transaction.rollback_with_descendants(standing.block_hash)
-            log.warning("a fork of %s won: %d blocks are rolled back", winner.account.hex(), len(undone))
+        undone += clear_way(transaction, winner) or ()
+        if undone:
+            log.warning("a block of %s won: %d others are rolled back", winner.account.hex(), len(undone))
         verdict = judge_checked(transaction, winner, Context(self._genesis, now=None))
         if isinstance(verdict, Refusal):
             return None
@@ -149,10 +164,17 @@ class Replica:
         return verdict
 
     def preview(self, block: Block) -> Outcome:
-        """What `take_checked` would say; changes nothing."""
+        """What `take_checked` would say; changes nothing.
+
+        One thing more: whether the keyset in force signed a fork is known only where what stands there is taken back.
+        """
         with self._store.snapshot() as view:
             verdict = judge_checked(view, block, self.context())
-        return verdict.outcome if isinstance(verdict, Refusal) else Outcome.PROGRESS
+            if not isinstance(verdict, Refusal):
+                return Outcome.PROGRESS
+            outcome = refined(view, block, verdict).outcome
+        is_unsure = outcome is Outcome.FORK and block.signatures is not None
+        return Outcome.BAD_QUORUM if is_unsure and not self.would_replace(block) else outcome
 
     def take_synced(self, wires: Sequence[bytes]) -> int:
         """Applies a page of old blocks in their order, one batch for all; returns how many were new and good.
@@ -179,6 +201,7 @@ class Replica:
         transaction = self._store.transaction()
         verdict = rule(transaction, block, self.context())
         if isinstance(verdict, Refusal):
+            verdict = refined(transaction, block, verdict)
             transaction.discard()
             submission = self._refused(block, identity, verdict)
             self._announce(())
@@ -194,15 +217,22 @@ class Replica:
     def _refused(self, block: Block, identity: Hash, refusal: Refusal) -> Submission:
         self.outcomes[refusal.outcome] += 1
         if refusal.outcome in GAPS:
-            self.held.put(identity, block, refusal.needs)
-        if refusal.outcome is Outcome.FORK:
+            self.held.put(self._holding(block, identity), block, refusal.needs)
+        if refusal.outcome in (Outcome.FORK, Outcome.RIVAL):
             self._forks.append(block)
         return Submission(identity, refusal.outcome, refusal.detail)
+
+    def _holding(self, block: Block, identity: Hash) -> Hash:
+        """What a held block is known by: who should have signed a multisig account's block is not known yet, so that
+        the same block signed by strangers must not take its place."""
+        if block.signatures is None:
+            return identity
+        return tagged_hash(self._genesis.network_key, Tag.BLOCK, encode_block(block))
 
     def _apply(self, transaction: Transaction, block: Block, context: Context) -> list[Effects]:
         verdict = judge(transaction, block, context)
         if isinstance(verdict, Refusal):
-            self._refused(block, block_hash(self._genesis.network_key, block), verdict)
+            self._refused(block, block_hash(self._genesis.network_key, block), refined(transaction, block, verdict))
             return []
         transaction.stage(verdict)
         return [verdict, *self._release(transaction, verdict.block_hash, context)]
@@ -227,7 +257,8 @@ class Replica:
             for block in self.held.take(queue.pop(0)):
                 verdict = judge_checked(transaction, block, context)
                 if isinstance(verdict, Refusal):
-                    self._refused(block, block_hash(self._genesis.network_key, block), verdict)
+                    refusal = refined(transaction, block, verdict)
+                    self._refused(block, block_hash(self._genesis.network_key, block), refusal)
                     continue
                 transaction.stage(verdict)
                 applied.append(verdict)
@@ -245,6 +276,14 @@ class Replica:
                 watch_fork(block)
         if applied:
             self.changed.fire()
+
+
+def _confirm(transaction: Transaction, identity: Hash, on_confirmed: OnConfirmed) -> list[StoredBlock]:
+    found = [transaction.block(item) for item in transaction.confirm_with_ancestors(identity)]
+    confirmed = [stored for stored in found if stored is not None]
+    for stored in confirmed:
+        on_confirmed(transaction, stored)
+    return confirmed
 
 
 def check_wire(wire: bytes, context: Context) -> tuple[Block | None, Outcome, str]:

@@ -30,6 +30,8 @@ from xnode.roles.catch_up import CatchUp
 from xnode.roles.consumer import PROGRESS_METHOD, WITHDRAW_METHOD, WITHDRAWN_ANSWER, Consumer
 from xnode.roles.contacts import Contacts
 from xnode.roles.drain import Drain
+from xnode.roles.fates import lost_step
+from xnode.roles.final_votes import settle_finals
 from xnode.roles.lease_log import LeaseLog
 from xnode.roles.ledger_sync import LedgerSource
 from xnode.roles.market_board import MarketBoard
@@ -44,7 +46,8 @@ from xnode.roles.timekeeper import Timekeeper
 from xnode.roles.topics import Topics
 from xnode.roles.tunnelling import HostAccess, Tunnelling
 from xnode.roles.vote_exchange import VoteExchange
-from xnode.roles.voting import Voting, note_of
+from xnode.roles.voting import Voting
+from xnode.store.records import StoredBlock
 from xnode.store.store import Store
 from xnode.vm.driver import Driver
 
@@ -122,7 +125,7 @@ class Roles:
             lambda: self.sync.phase() is Phase.SETTLED,
             self.exchange.ask_finals,
             self.voting.note_decision,
-            note_of,
+            settle_finals,
         )
         self.sync_view = SyncView(store, self.sync, self.catch_up)
         self.voting.is_paused = lambda: self.catch_up.is_running or self.sync.phase() is not Phase.SETTLED
@@ -133,6 +136,7 @@ class Roles:
             self.provider, self.offering = self._hosting(settings.hosting)
         self.replica.watch(self.consumer.note_end)
         self.replica.watch(self._advertise_change)
+        self.replica.watch_undone(self._log_undone)
         rpc.register(PROGRESS_METHOD, self._serve_progress)
         rpc.register(WITHDRAW_METHOD, self._serve_withdraw)
         topics.wire(outside.handshake.knows, self.replica, self.board, self.contacts, self.voting)
@@ -260,6 +264,12 @@ class Roles:
         """A lease of ours took or gave back capacity, and nobody should hear of it a minute later."""
         if self.offering and effects.lease is not None and effects.lease.provider == self._address:
             self.offering.advertise.fire()
+
+    def _log_undone(self, stored: StoredBlock) -> None:
+        """Tells who looks at a lease that a step of it was taken back."""
+        step = lost_step(stored.block, stored.block_hash)
+        if step is not None:
+            self.log.record(*step)
 
     def _close_tunnels(self, lease_hash: Hash) -> None:
         self.tunnels.close_lease(lease_hash)

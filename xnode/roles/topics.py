@@ -27,7 +27,11 @@ RATES: Final = {  # messages a second of one peer, and how many at once
     MARKET_TOPIC: (50.0, 200),
     DIRECTORY_TOPIC: (20.0, 500),
 }
-PASSED_ON: Final = GAPS | {Outcome.PROGRESS, Outcome.FORK}  # good by themselves, whatever our ledger holds
+PASSED_ON: Final = GAPS | {
+    Outcome.PROGRESS,
+    Outcome.FORK,
+    Outcome.RIVAL,
+}  # good by themselves, whatever our ledger holds
 PROVABLY_BAD: Final = frozenset({Outcome.BAD_FORMAT, Outcome.BAD_WORK, Outcome.BAD_SIGNATURE})
 
 

@@ -1,9 +1,10 @@
 """Voting: offers blocks to the elections and carries out what they want done (protocol section 8).
 
-Theory of operation. Every applied block, and every fork of one that is not confirmed, is offered to `core.elections`,
-which answers with effects. A final vote is on disk before it is sent. A confirmed block is confirmed in the store;
-where it is not the one applied, the loser and all that rests on it are rolled back, and the winner lands in the same
-batch.
+Theory of operation. Every applied block, and every fork or rival of one that is not confirmed, is offered to
+`core.elections`, which answers with effects. A final vote is on disk before it is sent (`_write_finals`, one batch for
+all that go out together; those that are confirmed meanwhile need none of their own). A confirmed block is confirmed
+in the store; where it is not the one applied, what stands in its way and all that rests on it are rolled back, and the
+winner lands in the same batch.
 Level-triggered: a sweep offers again whatever is not confirmed, so that no lost event is lost for good.
 """
 
@@ -15,11 +16,13 @@ from typing import Final
 import trio
 
 from xnode.core.blocks import Block, block_hash
-from xnode.core.elections import FINALS_MAX, Elections, ElectionView
+from xnode.core.elections import Elections, ElectionView
 from xnode.core.genesis import Genesis
 from xnode.core.heard_votes import HeardVotes
 from xnode.core.keys import SigningKey
+from xnode.core.lease import LeaseState
 from xnode.core.ledger import Effects
+from xnode.core.steps import step_of
 from xnode.core.values import ZERO_HASH, Address, Hash
 from xnode.core.vote_effects import (
     CastVote,
@@ -28,19 +31,24 @@ from xnode.core.vote_effects import (
     Effect,
     Equivocation,
     Expired,
+    Lost,
     NotOpened,
     WantBlock,
     WantVotes,
 )
 from xnode.core.votes import VOTES, Position, Vote, VoteBundle, bundle_votes
 from xnode.core.weights import REPRESENTATIVES_MAX, Weights
+from xnode.roles.block_times import BlockTimes, Stage
+from xnode.roles.fates import Fate, Fates
+from xnode.roles.final_votes import final_at, restore_finals, settle_finals, write_finals
 from xnode.roles.pulse import Pulse
 from xnode.roles.replica import Decision, Publish, Replica
+from xnode.store.records import StoredBlock
 from xnode.store.snapshot import Snapshot
 from xnode.store.store import Store
+from xnode.store.transaction import Transaction
 
 VOTES_TOPIC: Final = "xnode/votes"
-FINAL_SPACE: Final = "final-vote"  # note space: account || previous -> block hash
 FLUSH_EVERY: Final = 0.05  # seconds that votes wait for others, so that they share a message
 TICK_EVERY: Final = 0.5
 SWEEP_EVERY: Final = 2.0
@@ -83,11 +91,12 @@ class Voting:
         self._heard = HeardVotes()
         self._weights: tuple[float, Weights] | None = None
         self._views: tuple[float, tuple[ElectionView, ...]] | None = None
-        self._outbox: list[Vote] = []
+        self._outbox: list[CastVote] = []
         self._sent_at = 0
         self._staged: dict[Hash, Block] = {}
         self._waiting: dict[Hash, dict[Hash, Position]] = {}
         self._swept: tuple[Address, int] | None = None
+        self._unwritten: list[CastVote] = []  # final votes that are not on disk yet, and so not said to anybody
         self._pending: deque[Effect] = deque()
         self._is_busy = False
         self._news = trio.Event()
@@ -97,6 +106,8 @@ class Voting:
         self._wanted_votes: dict[Position, None] = {}
         self.counters: Counter[str] = Counter()
         self.is_paused: Callable[[], bool] = lambda: False  # while the ledger is being filled its weights are wrong
+        self._fates = Fates()
+        self.times = BlockTimes(clock)
         self._restore()
         replica.watch(self._on_applied)
         replica.watch_forks(self._on_fork)
@@ -118,6 +129,7 @@ class Voting:
     def answer(self, positions: Iterable[Position]) -> tuple[bytes, ...]:
         """Votes at these positions, our own and those heard, signed: for a peer that missed them."""
         asked = tuple(positions)
+        self._write_finals()
         with self._store.snapshot() as view:
             found = [self._answer(view, position) for position in asked]
         own = self._sign([vote for vote in found if vote is not None])
@@ -144,15 +156,20 @@ class Voting:
         return self._weights[1]
 
     def staged(self, identity: Hash) -> Block | None:
-        """A fork that is being voted on, for a peer that asks for it."""
+        """A fork or rival that is being voted on, for a peer that asks for it."""
         return self._staged.get(identity)
+
+    def fate(self, identity: Hash) -> Fate | None:
+        """What became of a block that is not applied; None where this node knows nothing of it."""
+        staged = self._staged.get(identity)
+        return Fate(staged) if staged is not None else self._fates.find(identity)
 
     def views(self) -> tuple[ElectionView, ...]:
         """The open elections by position, those of several candidates before others where they are too many; at most a
         second old."""
         now = trio.current_time()
         if self._views is None or now >= self._views[0] + VIEWS_KEPT:
-            most_contested = sorted(self._elections.views(), key=lambda view: -len(view.candidates))
+            most_contested = sorted(self._elections.views(), key=lambda view: -len(view.candidates) - len(view.rivals))
             self._views = (now, tuple(sorted(most_contested[:VIEWS_MAX])))
         return self._views[1]
 
@@ -167,10 +184,13 @@ class Voting:
             await self._news.wait()
             self._news = trio.Event()
             await trio.sleep(FLUSH_EVERY)
+            self._write_finals()
             votes, self._outbox = self._outbox, []
-            for wire in self._sign(votes):
+            for wire in self._sign([_vote(cast) for cast in votes]):
                 self.counters["bundles_sent"] += 1
                 await self._publish(VOTES_TOPIC, wire)
+            for cast in votes:
+                self.times.note(cast.block_hash, Stage.FINAL_SENT if cast.is_final else Stage.VOTE_SENT)
 
     async def keep_counting(self) -> None:
         """Ticks and sweeps; runs for as long as the node."""
@@ -187,14 +207,14 @@ class Voting:
 
     def _restore(self) -> None:
         with self._store.snapshot() as view:
-            for key, value in view.notes(FINAL_SPACE, FINALS_MAX):
-                self._elections.restore_final(_position_of(key), Hash(value))
+            restore_finals(view, self._elections)
 
     def _on_applied(self, effects: Effects) -> None:
+        self.times.note(effects.block_hash, Stage.APPLIED)
         self._offer(effects.block, effects.block_hash)
 
     def _on_fork(self, block: Block) -> None:
-        """A block at a taken position: worth a vote if it is good and the one that stands there is not confirmed."""
+        """A block whose position or step is taken: worth a vote if it is good and nothing in its way is confirmed."""
         identity = block_hash(self._genesis.network_key, block)
         if identity in self._staged or len(self._staged) >= STAGED_MAX:
             return
@@ -210,12 +230,15 @@ class Voting:
             is_here = view.has_block(identity) or identity in self._staged
             if not is_here or view.is_confirmed(identity):  # what was offered just before it may have changed that
                 return
-            needs = [need for need in _rests_on(block) if not view.is_confirmed(need)]
+            needs = [need for need in _rests_on(view, block) if not view.is_confirmed(need)]
         for need in needs:
-            if len(self._waiting) < WAITING_MAX or need in self._waiting:
+            if need != ZERO_HASH and (len(self._waiting) < WAITING_MAX or need in self._waiting):
                 self._waiting.setdefault(need, {})[identity] = position
         now = self._monotonic()
-        self._carry_out(self._elections.on_block(position, identity, self.weights(), now, is_votable=not needs))
+        is_votable, step = not needs, step_of(block)
+        self._carry_out(
+            self._elections.on_block(position, identity, self.weights(), now, is_votable=is_votable, step=step)
+        )
 
     def _offer_known(self, identity: Hash) -> bool:
         with self._store.snapshot() as view:
@@ -235,37 +258,44 @@ class Voting:
             self._offer(stored.block, stored.block_hash)
 
     def _carry_out(self, effects: tuple[Effect, ...]) -> None:
-        """Carries out what is wanted, in its order.
+        """Carries out what is wanted, in its order, but all confirmations of one round in one batch.
 
         What follows from that (a confirmation lets the next block be voted on, and so on through a whole chain) comes
         back here while we are at it: it waits in line instead of going ever deeper.
         """
-        finals = [effect for effect in effects if isinstance(effect, CastVote) and effect.is_final]
-        if finals:
-            self._write_finals(finals)
+        self._unwritten += [effect for effect in effects if isinstance(effect, CastVote) and effect.is_final]
         self._pending += effects
         if self._is_busy:
             return
         self._is_busy = True
         try:
             while self._pending:
-                self._carry_out_one(self._pending.popleft())
+                self._carry_out_round()
         finally:
             self._is_busy = False
         self._opened.fire()
 
+    def _carry_out_round(self) -> None:
+        effects, self._pending = self._pending, deque()
+        for effect in effects:
+            self.counters[type(effect).__name__] += 1
+            if not isinstance(effect, Confirmed):
+                self._carry_out_one(effect)
+        decided = [effect for effect in effects if isinstance(effect, Confirmed)]
+        if decided:
+            self._confirm(decided)
+
     def _carry_out_one(self, effect: Effect) -> None:
-        self.counters[type(effect).__name__] += 1
         match effect:
             case CastVote():
                 self._send(effect)
-            case Confirmed():
-                self._confirm(effect)
             case WantBlock(block_hash=wanted):
                 self._want_block(wanted)
             case WantVotes(position=position) if len(self._wanted_votes) < WANTED_MAX:
                 self._wanted_votes[position] = None
                 self.wants.set()
+            case Lost(block_hash=gone, winner=winner):
+                self._reject(gone, "rival_lost", winner)
             case Dropped(block_hash=gone) | NotOpened(block_hash=gone):
                 self._staged.pop(gone, None)
             case Expired(candidates=candidates):
@@ -279,32 +309,67 @@ class Voting:
             self._wanted_blocks[wanted] = None
             self.wants.set()
 
-    def _write_finals(self, finals: list[CastVote]) -> None:
-        with self._store.transaction() as transaction:
-            for vote in finals:
-                transaction.put_note(FINAL_SPACE, _note_key(vote.position), vote.block_hash)
-            transaction.commit()
+    def _write_finals(self) -> None:
+        """Before anything is said to anybody: our final votes are on disk, all since the last time in one batch."""
+        if self._unwritten:
+            with self._store.transaction() as transaction:
+                self._stage_finals(transaction)
+                transaction.commit()
+            self._unwritten = []
+
+    def _stage_finals(self, transaction: Transaction) -> None:
+        write_finals(transaction, self._unwritten)
 
     def _send(self, vote: CastVote) -> None:
+        self.times.note(vote.block_hash, Stage.FINAL_VOTED if vote.is_final else Stage.VOTED)
+        if vote.step is not None:  # a vote that moves from a rival must not stand beside the one before in a bundle
+            self._outbox = [one for one in self._outbox if one.is_final or one.step != vote.step]
         if len(self._outbox) < OUTBOX_MAX:
-            self._outbox.append(Vote(vote.position, vote.block_hash, vote.is_final))
+            self._outbox.append(vote)
         self._news.set()
 
-    def _confirm(self, decided: Confirmed) -> None:
-        decision = self._replica.confirm(decided.block_hash, self._staged.get(decided.block_hash), note_of)
-        self._forget((decided.block_hash, *decided.losers))
-        self.note_decision(decision)
+    def _confirm(self, decided: list[Confirmed]) -> None:
+        """Those that are applied in one batch, and each that takes the place of another in its own."""
+        with self._store.snapshot() as view:
+            applied = [item.block_hash for item in decided if view.has_block(item.block_hash)]
+        if applied:
+            self._land(self._replica.confirm(applied, self._stage_finals, settle_finals), applied[0])
+        for item in decided:
+            winner = self._staged.pop(item.block_hash, None)
+            if winner is not None and item.block_hash not in applied:
+                decision = self._replica.replace(winner, self._stage_finals, settle_finals)
+                self._land(decision, item.block_hash)
+            for loser in item.losers:
+                self._reject(loser, "fork_lost", item.block_hash)
 
     def note_decision(self, decision: Decision) -> None:
-        """What was confirmed, by an election or without one, ends the elections there and lets others begin."""
+        """The same of blocks that were confirmed without an election."""
+        self._write_finals()
+        self._land(decision, ZERO_HASH)
+
+    def _land(self, decision: Decision, winner: Hash) -> None:
+        """What a batch of confirmations means for elections and for what waited."""
+        if decision.confirmed:
+            self._unwritten = []
         for stored in decision.undone:
             self._waiting.pop(stored.block_hash, None)
-            self._forget(self._elections.on_undone(_position(stored.block)))
+            reason = _reason(stored.block, decision.confirmed)
+            self._fates.reject(stored.block_hash, stored.block, reason, winner)
+            self._forget(self._elections.on_undone(_position(stored.block), stored.block_hash))
+        now = self._monotonic()
         for stored in decision.confirmed:
-            self._forget(self._elections.on_confirmed(_position(stored.block), stored.block_hash))
+            self.times.note(stored.block_hash, Stage.CONFIRMED)
+            position, step = _position(stored.block), step_of(stored.block)
+            self._carry_out(self._elections.on_confirmed(position, stored.block_hash, now, step))
         for stored in decision.confirmed:
             for waiting in self._waiting.pop(stored.block_hash, ()):
                 self._offer_known(waiting)
+
+    def _reject(self, gone: Hash, reason: str, winner: Hash) -> None:
+        """A staged one is remembered for people; an applied one is when it is taken back."""
+        block = self._staged.pop(gone, None)
+        if block is not None:
+            self._fates.reject(gone, block, reason, winner)
 
     def _forget(self, candidates: Iterable[Hash]) -> None:
         for candidate in candidates:
@@ -321,10 +386,9 @@ class Voting:
     def _answer(self, view: Snapshot, position: Position) -> Vote | None:
         vote = self._elections.answer(position)
         if vote is not None:
-            return Vote(position, vote.block_hash, vote.is_final)
+            return _vote(vote)
         decided = self._decided(view, position)
-        note = view.note(FINAL_SPACE, _note_key(position))
-        if decided is None or note not in (None, decided):
+        if decided is None or final_at(view, position) not in (None, decided):
             return None
         return Vote(position, decided, is_final=True)
 
@@ -338,10 +402,15 @@ class Voting:
         return tuple(wires)
 
 
-def _rests_on(block: Block) -> tuple[Hash, ...]:
-    """The blocks that must be confirmed before this one may be voted for."""
+def _rests_on(view: Snapshot, block: Block) -> tuple[Hash, ...]:
+    """The blocks that must be confirmed before this one may be voted for; zeros for one that is not here."""
     source = getattr(block.body, "source", ZERO_HASH)
-    return tuple(item for item in (block.previous, source) if item != ZERO_HASH)
+    needs = [item for item in (block.previous, source) if item != ZERO_HASH]
+    step = step_of(block)
+    if step is not None and step.leaves is LeaseState.ACCEPTED:  # else the acceptance could still lose
+        lease = view.lease(step.lease_hash)
+        needs.append(ZERO_HASH if lease is None else lease.accept_hash)
+    return tuple(needs)
 
 
 def _within(wires: tuple[bytes, ...], bytes_max: int) -> tuple[bytes, ...]:
@@ -359,14 +428,14 @@ def _position(block: Block) -> Position:
     return Position(block.account, block.previous)
 
 
-def note_of(block: Block) -> tuple[str, bytes]:
-    """Where our final vote at the block's position stands on disk."""
-    return FINAL_SPACE, _note_key(_position(block))
+def _reason(undone: Block, confirmed: Iterable[StoredBlock]) -> str:
+    """Why it was taken back, from what is confirmed in its stead."""
+    position, step = _position(undone), step_of(undone)
+    if any(_position(stored.block) == position for stored in confirmed):
+        return "fork_lost"
+    is_rival = step is not None and any(step_of(stored.block) == step for stored in confirmed)
+    return "rival_lost" if is_rival else "rested_on_a_loser"
 
 
-def _note_key(position: Position) -> bytes:
-    return position.account + position.previous
-
-
-def _position_of(key: bytes) -> Position:
-    return Position(Address(key[:32]), Hash(key[32:]))
+def _vote(cast: CastVote) -> Vote:
+    return Vote(cast.position, cast.block_hash, cast.is_final)

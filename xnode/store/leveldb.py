@@ -7,7 +7,7 @@ A `Database` is closed when the last of its users has let go of it, so that clos
 the files from under a snapshot that is being read on another.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -20,6 +20,22 @@ WRITE_BUFFER_BYTES: Final = 32 * 1024 * 1024
 CACHE_BYTES: Final = 64 * 1024 * 1024
 BLOOM_BITS: Final = 10  # a key: 1 % of the misses reach a table
 OPEN_FILES_MAX: Final = 256  # of 1024 that a process usually has; 2 MiB each
+
+Engine = Callable[[Path], Any]  # opens or makes what `plyvel.DB` is, and fails as it does
+
+
+def open_plyvel(path: Path) -> Any:
+    """The files at `path`, made where there are none; raises plyvel.Error or OSError."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return plyvel.DB(
+        str(path),
+        create_if_missing=True,
+        paranoid_checks=True,
+        write_buffer_size=WRITE_BUFFER_BYTES,
+        lru_cache_size=CACHE_BYTES,
+        bloom_filter_bits=BLOOM_BITS,
+        max_open_files=OPEN_FILES_MAX,
+    )
 
 
 def corrupt(detail: str) -> OperatorFault:
@@ -97,19 +113,10 @@ class Frozen(View):
 class Database(View):
     """One open LevelDB with one user, its opener, and one more for each frozen view."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, engine: Engine = open_plyvel) -> None:
         """Opens or makes it; raises OperatorFault(store_locked, store_corrupt, store_unreadable)."""
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            source = plyvel.DB(
-                str(path),
-                create_if_missing=True,
-                paranoid_checks=True,
-                write_buffer_size=WRITE_BUFFER_BYTES,
-                lru_cache_size=CACHE_BYTES,
-                bloom_filter_bits=BLOOM_BITS,
-                max_open_files=OPEN_FILES_MAX,
-            )
+            source = engine(path)
         except (plyvel.Error, OSError) as error:
             raise _fault(error, path) from error
         super().__init__(source, path)

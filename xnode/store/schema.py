@@ -9,13 +9,14 @@ from typing import Any, Final
 
 from xnode.core.blocks import decode_block, encode_block
 from xnode.core.codec import Malformed, Plain, decode, decode_own, encode
+from xnode.core.keyset import Keyset
 from xnode.core.lease import LeaseRecord, LeaseState, Resources
 from xnode.core.ledger import AccountRecord, Bucket, Pending
 from xnode.core.values import Address, Asset, Hash
 from xnode.store.leveldb import corrupt
 from xnode.store.records import ProviderRecord, Representative, Standing, StoredBlock, Tally
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 
 META: Final = b"m"
 ACCOUNT: Final = b"a"
@@ -181,7 +182,13 @@ def pack_account(record: AccountRecord) -> bytes:
 
 def unpack_account(address: bytes, value: bytes) -> AccountRecord:
     """The account at `address`."""
-    return AccountRecord(Address(address), *unpack_row(value))
+    return account_of((Address(address), *unpack_row(value)))
+
+
+def account_of(fields: tuple[Any, ...]) -> AccountRecord:
+    """The account of these fields."""
+    account = AccountRecord(*fields)
+    return account if account.keyset is None else account._replace(keyset=Keyset(*account.keyset))
 
 
 def pack_block(stored: StoredBlock, wire: bytes = b"") -> bytes:

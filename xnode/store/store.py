@@ -14,7 +14,7 @@ from xnode.core.faults import OperatorFault
 from xnode.core.genesis import Genesis
 from xnode.core.values import Hash
 from xnode.store.counter import opening_accounts, opening_tally, sum_weights
-from xnode.store.leveldb import Database, corrupt
+from xnode.store.leveldb import Database, Engine, corrupt, open_plyvel
 from xnode.store.schema import (
     ACCOUNT,
     ARRIVAL,
@@ -54,13 +54,20 @@ class Store:
         self._charters = genesis_charters(genesis)
 
     @classmethod
-    def open(cls, path: Path, genesis: Genesis, on_write: WriteHook | None = None, reads_back: bool = False) -> "Store":
+    def open(
+        cls,
+        path: Path,
+        genesis: Genesis,
+        on_write: WriteHook | None = None,
+        reads_back: bool = False,
+        engine: Engine = open_plyvel,
+    ) -> "Store":
         """Opens the store in the directory `path`, or makes it with the genesis' allocations.
 
-        `reads_back` checks every write by reading it (for tests). Raises OperatorFault: store_locked, store_corrupt,
-        store_unreadable, schema_version, wrong_network.
+        `reads_back` checks every write by reading it, `engine` opens what stands in for LevelDB (both for tests).
+        Raises OperatorFault: store_locked, store_corrupt, store_unreadable, schema_version, wrong_network.
         """
-        database = Database(path)
+        database = Database(path, engine)
         store = cls(database, genesis, on_write, reads_back)
         try:
             if next(database.scan(b""), None) is None:
@@ -164,7 +171,11 @@ def _check_identity(database: Database, genesis: Genesis) -> None:
         raise OperatorFault(
             "schema_version",
             f"the store has schema {version}, this xnode reads {SCHEMA_VERSION}; "
-            + ("run the newer xnode that wrote it" if version > SCHEMA_VERSION else "start with a new data directory"),
+            + (
+                "run the newer xnode that wrote it"
+                if version > SCHEMA_VERSION
+                else "an older xnode wrote it, and there is no conversion; start with a new data directory"
+            ),
         )
     if network is None:
         raise corrupt("it has no genesis hash")

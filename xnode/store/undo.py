@@ -12,7 +12,7 @@ from xnode.core.codec import Plain, encode
 from xnode.core.lease import LeaseRecord
 from xnode.core.ledger import AccountRecord, Bucket, Effects, LedgerView, Move, Pending
 from xnode.core.values import ZERO_HASH, Asset, Hash
-from xnode.store.schema import lease_fields, lease_of, unpack
+from xnode.store.schema import account_of, lease_fields, lease_of, unpack
 
 MOVE_BYTES: Final = 16  # signed
 ON_A_LEASE: Final = (LeaseAccept, LeaseSettle, LeaseCancel, LeaseForceSettle)
@@ -37,7 +37,7 @@ def make_undo(view: LedgerView, effects: Effects) -> Undo:
     touched = effects.lease.lease_hash if effects.lease is not None else ZERO_HASH
     lease = view.lease(touched) if effects.lease is not None else None
     return Undo(
-        account=None if before is None else AccountRecord(*before[:-1], 0),
+        account=None if before is None else AccountRecord(*before[:-2], 0, before.keyset),
         pending_put=effects.pending_put,
         pending_delete=effects.pending_delete,
         lease_hash=touched,
@@ -85,7 +85,7 @@ def unpack_undo(value: bytes) -> Undo:
     """The record; raises OperatorFault(store_corrupt)."""
     account, put, gone, lease_hash, lease, moves, source, dependent = unpack(value)
     return Undo(
-        None if account is None else AccountRecord(*account),
+        None if account is None else account_of(account),
         _pending(put),
         _pending(gone),
         lease_hash,

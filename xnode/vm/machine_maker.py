@@ -21,14 +21,13 @@ from xnode.vm.state import Record
 class MachineMaker:
     """Knows the image store; an image is verified once, and again when its files have changed."""
 
-    def __init__(self, root: Path, store: Path, user: Identity, random: Callable[[int], bytes]) -> None:
+    def __init__(self, root: Path, store: Path, random: Callable[[int], bytes]) -> None:
         self._root = root
         self._store = store
-        self._user = user
         self._random = random
         self._verified: dict[str, object] = {}
 
-    async def make(self, spec: MachineSpec, image_name: str, accelerator: str, now: int) -> Record:
+    async def make(self, spec: MachineSpec, image_name: str, accelerator: str, user: Identity, now: int) -> Record:
         """Makes it; `now` in ns. Raises OperatorFault, MachineFault or CallerFault (see images.py)."""
         if not is_valid_point(spec.access_key):  # an all-zero key, say, would let anybody in
             raise CallerFault("bad_access_key", "the access key is no ed25519 public key")
@@ -36,12 +35,12 @@ class MachineMaker:
         provider_seed, host_seed = ssh_keys.new_seed(self._random), ssh_keys.new_seed(self._random)
         record = Record(
             spec, image.name, max(spec.memory_mb, image.least_memory_mb), ssh_keys.public_key_of(host_seed),
-            accelerator, now, MachineStatus.PROVISIONING, now,
+            accelerator, now, MachineStatus.PROVISIONING, now, uid=user.uid,
         )  # fmt: skip
         unfinished = machine_files.directory_of(self._root, spec.lease_hash).with_suffix(".new")
         try:
-            await trio.to_thread.run_sync(self._prepare, record, image, provider_seed, host_seed)
-            await self._make_disk(unfinished / "run", spec.disk_gb, image)
+            await trio.to_thread.run_sync(self._prepare, record, image, user, provider_seed, host_seed)
+            await self._make_disk(unfinished / "run", spec.disk_gb, image, user)
             await trio.to_thread.run_sync(self._publish, unfinished, record)
         except BaseException:
             with trio.CancelScope(shield=True):
@@ -56,16 +55,16 @@ class MachineMaker:
             self._verified[image.name] = _fingerprint(image)
         return image
 
-    def _prepare(self, record: Record, image: Image, provider_seed: bytes, host_seed: bytes) -> None:
+    def _prepare(self, record: Record, image: Image, user: Identity, provider_seed: bytes, host_seed: bytes) -> None:
         unfinished = machine_files.prepare(self._root, record, image, provider_seed, host_seed)
-        machine_files.hand_over(unfinished, self._user)
+        machine_files.hand_over(unfinished, user)
 
-    async def _make_disk(self, run: Path, disk_gb: int, image: Image) -> None:
+    async def _make_disk(self, run: Path, disk_gb: int, image: Image, user: Identity) -> None:
         argv = disk_command(max(disk_gb, DISK_GB_MIN), image.has_root_disk)
         try:
             result = await trio.run_process(
                 argv, cwd=run, check=False, stdout=subprocess.DEVNULL, capture_stderr=True, umask=0o077,
-                **self._user.popen_arguments(),
+                **user.popen_arguments(),
             )  # fmt: skip
         except OSError as error:
             raise OperatorFault("qemu_missing", f"{argv[0]} can't be started ({error}): install qemu-utils") from error

@@ -15,15 +15,17 @@ from xnode.core.faults import MachineFault, Unavailable
 from xnode.core.lease import Resources
 from xnode.core.machine import Machine, MachineSpec, MachineStatus, machine_name
 from xnode.core.values import Hash
-from xnode.vm import accelerator, console, host_figures, host_room, machine_files, qmp, state
+from xnode.vm import accelerator, cgroups, console, host_figures, host_room, machine_files, qmp, state
 from xnode.vm.asyncio_thread import AsyncioThread, open_asyncio_thread
 from xnode.vm.boot import Boot
+from xnode.vm.cgroups import Limit
 from xnode.vm.host_figures import HostFigures
 from xnode.vm.host_room import Tenant
-from xnode.vm.limits import DISK_GB_MIN, POWER_OFF_SECONDS, QUIT_SECONDS, RESUME_FREE_BYTES
+from xnode.vm.limits import DISK_GB_MIN, OVERHEAD_MB, POWER_OFF_SECONDS, QUIT_SECONDS, RESUME_FREE_BYTES
 from xnode.vm.local_driver import LocalDriver
 from xnode.vm.machine_keeper import UP, Entry
 from xnode.vm.machine_maker import MachineMaker
+from xnode.vm.machine_users import UserRange, is_mapped
 from xnode.vm.qemu_command import CONSOLE, DISK, Guest, qemu_command
 from xnode.vm.qemu_process import Identity, Process, find, gone, is_alive, kill, spawn
 from xnode.vm.qemu_settings import QemuSettings
@@ -45,7 +47,11 @@ class QemuDriver(LocalDriver):
         groups = accelerator.kvm_groups() if choice.accelerator == accelerator.KVM else ()
         self._settings = settings
         self._user: Identity = settings.identity(groups)
-        self._maker = MachineMaker(settings.root, settings.image_store, self._user, random)
+        self._maker = MachineMaker(settings.root, settings.image_store, random)
+        self._cgroups = cgroups.find()
+        self._users = settings.users if is_mapped(settings.users) else UserRange(0, 0)
+        users = "a user each" if self._users.size else f"all as user {self._user.uid}"
+        self.limits = f"{self._cgroups.describe()}; {users}"
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -68,7 +74,20 @@ class QemuDriver(LocalDriver):
         if shortage:
             raise Unavailable("disk_full", shortage)
         image = spec.image or self._settings.default_image
-        return await self._maker.make(spec, image, self.accelerator, self._clock())
+        return await self._maker.make(spec, image, self.accelerator, self._new_user(spec.lease_hash), self._clock())
+
+    def _new_user(self, lease_hash: Hash) -> Identity:
+        if not self._users.size:
+            return self._user
+        uid = self._users.choose(lease_hash, {entry.record.uid for entry in self._entries.values()})
+        return self._user._replace(uid=uid, gid=uid)
+
+    def _user_of(self, record: Record) -> Identity:
+        return self._user._replace(uid=record.uid, gid=record.uid) if self._is_own(record) else self._user
+
+    def _is_own(self, record: Record) -> bool:
+        """Whether its user is one of its own: it may have been made before that was so."""
+        return record.uid not in (0, self._user.uid)
 
     async def refresh(self) -> tuple[Machine, ...]:
         await self._look_at_host()
@@ -108,7 +127,9 @@ class QemuDriver(LocalDriver):
         spec, name = record.spec, machine_name(record.spec.lease_hash)
         command = qemu_command(Guest(name, record.uuid, self.accelerator, max(1, spec.vcpus), record.memory_mb))
         limit = max(spec.disk_gb, DISK_GB_MIN) * 9 // 8 + 1  # GiB: the disk, its format's tables, the console
-        process = await trio.to_thread.run_sync(spawn, command, run, self._user, limit << 30)
+        process = await trio.to_thread.run_sync(spawn, command, run, self._user_of(record), limit << 30)
+        held = Limit(record.memory_mb + OVERHEAD_MB, max(1, spec.vcpus))
+        await trio.to_thread.run_sync(self._cgroups.put, name, process.pid, held)
         entry.record = record._replace(
             accelerator=self.accelerator, pid=process.pid, started_ticks=process.started_ticks
         )
@@ -137,6 +158,7 @@ class QemuDriver(LocalDriver):
         await self._thread.run(qmp.resume, self._run_directory(entry.lease_hash))
 
     async def _remove(self, lease_hash: Hash) -> None:
+        self._cgroups.remove(machine_name(lease_hash))
         await trio.to_thread.run_sync(machine_files.remove, self._root, lease_hash)
 
     async def _adopt(self, entry: Entry) -> None:

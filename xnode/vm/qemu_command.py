@@ -5,8 +5,10 @@ directory, so that an unprivileged QEMU needs no path that leads there. No secre
 from typing import Final, NamedTuple
 
 from xnode.vm.images import INITRD, KERNEL, ROOT_DISK
+from xnode.vm.limits import TRANSLATIONS_MB
 from xnode.vm.qmp import SOCKET_NAME
 
+_ACCELERATORS: Final = {"kvm": "kvm", "tcg": f"tcg,tb-size={TRANSLATIONS_MB}"}
 PROGRAM: Final = "qemu-system-x86_64"
 DISK: Final = "disk.qcow2"
 CONSOLE: Final = "console"
@@ -32,7 +34,7 @@ def qemu_command(guest: Guest) -> tuple[str, ...]:
     """The argument vector (spec machines: q35, virtio, restricted user network, sandbox)."""
     return (
         PROGRAM, "-name", guest.name, "-uuid", guest.uuid,
-        "-machine", "q35", "-accel", guest.accelerator, "-cpu", "max",
+        "-machine", "q35", "-accel", _ACCELERATORS[guest.accelerator], "-cpu", "max",
         "-smp", str(guest.vcpus), "-m", str(guest.memory_mb),
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-sandbox", _SANDBOX,
         "-chardev", f"file,id=console,path={CONSOLE},append=on", "-serial", "chardev:console",

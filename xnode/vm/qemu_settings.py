@@ -11,6 +11,7 @@ from xnode.vm.limits import (
     MACHINES_MAX,
     MEMORY_RESERVE_MB,
 )
+from xnode.vm.machine_users import UserRange
 from xnode.vm.qemu_process import Identity
 
 _NOBODY = 65534
@@ -27,6 +28,7 @@ class QemuSettings(NamedTuple):
     login_timeout: float = LOGIN_TIMEOUT_SECONDS  # of these, how long after the console's marker
     uid: int = _NOBODY if os.geteuid() == 0 else os.geteuid()  # QEMU's user; another than ours only where we are root
     gid: int = _NOBODY if os.geteuid() == 0 else os.getegid()
+    users: UserRange = UserRange() if os.geteuid() == 0 else UserRange(0, 0)  # one a machine; none: all have `uid`
     max_machines: int = MACHINES_MAX
     disk_reserve_bytes: int = DISK_RESERVE_BYTES
     memory_reserve_mb: int = MEMORY_RESERVE_MB

@@ -33,6 +33,7 @@ class Record(NamedTuple):
     pid: int = 0
     started_ticks: int = 0
     ssh_port: int = 0
+    uid: int = 0  # QEMU's user, where the machine has one of its own
 
     @property
     def uuid(self) -> str:

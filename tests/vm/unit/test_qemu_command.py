@@ -25,7 +25,7 @@ def test_qemu_is_sandboxed_and_has_no_defaults():
 
 def test_resources_and_identity():
     found = [after(option) for option in ("-smp", "-m", "-accel", "-uuid", "-name")]
-    assert found == [["2"], ["512"], ["tcg"], ["1-2-3"], ["xnode-abc"]]
+    assert found == [["2"], ["512"], ["tcg,tb-size=96"], ["1-2-3"], ["xnode-abc"]]
 
 
 def test_no_path_leaves_the_machines_directory():

@@ -1,0 +1,155 @@
+"""What evil members do against the rules: each is a real node with a hand that the rules don't bind.
+
+They sign what they like with their own keys, and whisper it to whom they like; what honest nodes make of it is up to
+the real roles.
+"""
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, Final
+
+import trio
+
+from tests.sim.clocks import true_time
+from tests.sim.member import Member
+from tests.sim.plan import (
+    LEASE_TWICE,
+    LIES_ABOUT_TIME,
+    NEVER_SETTLES,
+    SEND_TWICE,
+    SETTLES_EARLY,
+    SKEW,
+    VOTES_TWICE,
+)
+from tests.support.ledger import Chain, key_of
+from xnode.core import price
+from xnode.core.attestations import Attestation, attestation_message
+from xnode.core.blocks import Block, LeaseSettle, encode_block
+from xnode.core.elections import ElectionView
+from xnode.core.faults import Unavailable
+from xnode.core.lease import LeaseRecord, LeaseState
+from xnode.core.values import NS, Address, Asset, Hash, PublicKey
+from xnode.core.votes import VOTES, Vote, VoteBundle
+from xnode.net.rpc import Args
+from xnode.net.streams import PeerId
+from xnode.roles.attesting import ATTEST_METHOD
+from xnode.roles.author import Draft
+from xnode.roles.replica import BLOCKS_TOPIC, no_notes
+from xnode.roles.voting import VOTES_TOPIC
+
+LOOK_EVERY: Final = 1.0
+LEASE_SECONDS: Final = 20
+
+
+class EvilHand:
+    """One evil member's doings; `is_calm` ends them."""
+
+    def __init__(self, member: Member, random: Random, is_calm: Callable[[], bool]) -> None:
+        self._member = member
+        self._random = random
+        self._is_calm = is_calm
+        self._settled: set[Hash] = set()
+
+    def possess(self, member: Member, nursery: trio.Nursery) -> None:
+        """At the start of each life."""
+        evils, roles = member.role.evils, member.roles
+        assert roles is not None
+        if LIES_ABOUT_TIME in evils:
+            roles._outside.rpc.register(ATTEST_METHOD, self._lie_about_time)
+        if NEVER_SETTLES in evils:
+            self._forbid_settling(roles.author)
+        if VOTES_TWICE in evils:
+            nursery.start_soon(self._vote_twice)
+        if SETTLES_EARLY in evils:
+            nursery.start_soon(self._settle_early)
+
+    def spend_twice(self, how: str, payees: Sequence[Address], hosts: Sequence[Address]) -> None:
+        """Two blocks for the next position of its chain, each shown first to another half of the network."""
+        member = self._member
+        if member.roles is None:
+            return
+        with member.roles.store.snapshot() as view:
+            chain, now = Chain(member.around.genesis, member.name), member.clock()
+            first, second = self._random.choices(payees, k=2)
+            host, other_host = self._random.choices(hosts, k=2)
+            lease = chain.lease(view, host, duration=LEASE_SECONDS, timestamp=now)
+            if how == SEND_TWICE:
+                pair = [chain.send(view, to, 5 + n, timestamp=now) for n, to in enumerate((first, second))]
+            elif how == LEASE_TWICE:
+                pair = [lease, chain.lease(view, other_host, duration=LEASE_SECONDS, timestamp=now + 1)]
+            else:
+                pair = [lease, chain.send(view, first, 5, timestamp=now)]
+        halves = self._halves()
+        for block, half in zip(pair, halves, strict=True):
+            self._tell(half, BLOCKS_TOPIC, encode_block(block))
+        member.around.journal.note(how, member.name, " | ".join(",".join(half) for half in halves))
+
+    def _halves(self) -> tuple[list[PeerId], list[PeerId]]:
+        network = self._member.network
+        peers = [peer.peer_id for peer in network.peers()] if network is not None else []
+        self._random.shuffle(peers)
+        middle = len(peers) // 2
+        return peers[:middle], peers[middle:]
+
+    def _tell(self, peers: Sequence[PeerId], topic: str, data: bytes) -> None:
+        for peer_id in peers:
+            if self._member.network is not None:
+                self._member.network.whisper(peer_id, topic, data)
+
+    async def _vote_twice(self) -> None:
+        while not self._is_calm():
+            await trio.sleep(LOOK_EVERY)
+            if self._member.roles is not None:
+                for election in self._member.roles.voting.views():
+                    if len(election.candidates) > 1:
+                        self._vote_for_both(election)
+
+    def _vote_for_both(self, election: ElectionView) -> None:
+        """One half hears a final vote for one block, the other half for the other; some hear both."""
+        first, second = self._random.sample([candidate[0] for candidate in election.candidates], 2)
+        for block_hash, half in zip((first, second), self._halves(), strict=True):
+            vote = Vote(election.position, block_hash, self._random.random() < 0.8)
+            bundle = VoteBundle(self._member.address, true_time(), (vote,))
+            wire = VOTES.sign(self._member.around.genesis.network_key, key_of(self._member.name), bundle)
+            self._tell(half, VOTES_TOPIC, wire)
+        self._member.around.journal.note(VOTES_TWICE, self._member.name)
+
+    async def _lie_about_time(self, _peer_id: PeerId, args: Args) -> Args:
+        (lease_hash,) = args
+        assert isinstance(lease_hash, bytes)
+        lie = true_time() + int(self._random.uniform(-1.1 * SKEW, 1.1 * SKEW) * NS)
+        message = attestation_message(Hash(lease_hash), lie)
+        self._member.around.journal.note(LIES_ABOUT_TIME, self._member.name)
+        key = key_of(self._member.name)
+        return tuple(Attestation(PublicKey(key.public_key), lie, key.sign(message)))
+
+    def _forbid_settling(self, author: Any) -> None:
+        append = author.append
+
+        async def refusing(draft: Draft, notes: Any = no_notes) -> Hash:
+            if isinstance(draft.body, LeaseSettle):
+                self._member.around.journal.note(NEVER_SETTLES, self._member.name)
+                raise Unavailable("never", "it never settles")
+            return await append(draft, notes)  # type: ignore[no-any-return]
+
+        author.append = refusing
+
+    async def _settle_early(self) -> None:
+        while not self._is_calm():
+            await trio.sleep(LOOK_EVERY)
+            for lease in sorted(self._member.books.leases.values()):
+                is_ours = lease.provider == self._member.address and lease.state is LeaseState.ACCEPTED
+                if is_ours and lease.lease_hash not in self._settled and self._member.roles is not None:
+                    self._settled.add(lease.lease_hash)
+                    self._publish_settlement(lease)
+
+    def _publish_settlement(self, lease: LeaseRecord) -> None:
+        member, reward = self._member, price.reward(lease.cost)
+        assert member.roles is not None
+        with member.roles.store.snapshot() as view:
+            body = LeaseSettle(lease.lease_hash, reward, ())
+            chain = Chain(member.around.genesis, member.name)
+            block: Block = chain.next(view, body, Asset.XE, reward, timestamp=member.clock())
+        for half in self._halves():
+            self._tell(half, BLOCKS_TOPIC, encode_block(block))
+        member.around.journal.note(SETTLES_EARLY, member.name, lease.lease_hash.hex()[:12])

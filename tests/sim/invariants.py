@@ -1,0 +1,158 @@
+"""What must be true after every step, each under its name; a step is a committed batch of an honest node.
+
+| name | what breaks it |
+|---|---|
+| supply_identity | money that is held is not money that was issued, or the store counts otherwise than its rows |
+| one_block_a_position | two honest nodes, or one at two times, confirm different blocks at one position |
+| confirmed_for_ever | a final height falls, or a confirmed block is taken back |
+| one_end_a_lease | two blocks are confirmed that end one lease, or its acceptance and its cancellation |
+| settled_in_time | an honest node applies a settlement that too few timekeepers attest, or before the lease's expiry |
+| machine_for_confirmed_lease | an honest provider makes a machine for a lease that it has not seen confirmed |
+| live_machine_kept | an honest provider destroys the machine of a lease that is not over |
+| machine_has_lease | an honest provider's machine is up, LEASELESS_SECONDS after its lease was over |
+| no_node_fails | something escapes from a node that no fault of its disk explains |
+| honest_peers_keep_each_other | an honest node bans another or rejects its gossip |
+| one_ledger_in_the_end | SETTLE_SECONDS after all is healed honest nodes differ, or something is not confirmed |
+| sound_in_the_end | a whole store does not follow from its blocks |
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from tests.sim.clocks import true_time
+from tests.sim.journal import Journal
+from xnode.core.attestations import valid_ones
+from xnode.core.blocks import Block, LeaseAccept, LeaseCancel, LeaseForceSettle, LeaseSettle
+from xnode.core.genesis import Genesis
+from xnode.core.lease import LeaseRecord, LeaseState
+from xnode.core.machine import MachineStatus
+from xnode.core.orphan import OrphanProof, Proof
+from xnode.core.provision import ACCEPT_WITHIN
+from xnode.core.values import NS, Address, Hash
+from xnode.store.records import StoredBlock
+
+if TYPE_CHECKING:
+    from tests.sim.books import News
+    from tests.sim.member import Member
+
+LEASELESS_SECONDS: Final = 40.0  # a look, a few tries, attestations, a clock that is a little wrong
+SETTLE_SECONDS: Final = 900.0  # three lives of an election
+HONEST_CLOCK_ERROR: Final = 5 * NS  # of the timekeepers that make up a threshold
+UP: Final = (MachineStatus.RUNNING, MachineStatus.PROVISIONING, MachineStatus.PAUSED)
+ENDS: Final = (LeaseSettle, LeaseCancel, LeaseForceSettle)
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(f"{name}: {detail}")
+        self.name = name
+        self.detail = detail
+
+
+class Invariants:
+    """Watches all honest members of one run; what they do not share is in their `books`."""
+
+    def __init__(self, genesis: Genesis, journal: Journal) -> None:
+        self.broken: Broken | None = None
+        self._genesis = genesis
+        self._journal = journal
+        self._confirmed: dict[tuple[Address, int], Hash] = {}
+        self._ends: dict[Hash, tuple[str, Hash]] = {}
+        self._accepts: dict[Hash, Hash] = {}
+        self._over_since: dict[tuple[str, Hash], float] = {}
+
+    def fail(self, name: str, detail: str) -> None:
+        """Remembers the first; the run ends soon after."""
+        if self.broken is None:
+            self.broken = Broken(name, detail)
+            self._journal.note("BROKEN", "", f"{name}: {detail}")
+
+    def on_batch(self, member: "Member", news: "News") -> None:
+        """After each step."""
+        for detail in news.broken:
+            name = "supply_identity" if "hold" in detail or "held" in detail else "confirmed_for_ever"
+            self.fail(name, f"{member.name}: {detail}")
+        for stored in news.applied:
+            if isinstance(stored.block.body, LeaseSettle):
+                self._check_settlement(member, stored.block, stored.block.body)
+        for stored in news.confirmed:
+            self._on_confirmed(member, stored)
+
+    def _on_confirmed(self, member: "Member", stored: StoredBlock) -> None:
+        place = (stored.block.account, stored.height)
+        first = self._confirmed.setdefault(place, stored.block_hash)
+        if first != stored.block_hash:
+            what = f"{first.hex()[:12]} and {stored.block_hash.hex()[:12]}"
+            self.fail("one_block_a_position", f"{member.name}: {what} are confirmed at height {stored.height}")
+        body = stored.block.body
+        if isinstance(body, ENDS):
+            self._on_end(member, body.source, type(body).__name__, stored.block_hash)
+        if isinstance(body, LeaseAccept):
+            self._accepts[body.source] = stored.block_hash
+            self._check_accept_alone(member, body.source)
+
+    def _on_end(self, member: "Member", lease_hash: Hash, kind: str, end_hash: Hash) -> None:
+        if lease_hash not in self._ends:
+            self._journal.note(f"lease ended by {kind}", member.name, lease_hash.hex()[:12])
+        first = self._ends.setdefault(lease_hash, (kind, end_hash))
+        if first != (kind, end_hash):
+            self.fail("one_end_a_lease", f"{member.name}: lease {lease_hash.hex()[:12]} by {first[0]} and by {kind}")
+        self._check_accept_alone(member, lease_hash)
+
+    def _check_accept_alone(self, member: "Member", lease_hash: Hash) -> None:
+        kind, _ = self._ends.get(lease_hash, ("", b""))
+        if kind == LeaseCancel.__name__ and lease_hash in self._accepts:
+            self.fail("one_end_a_lease", f"{member.name}: lease {lease_hash.hex()[:12]} is accepted and cancelled")
+
+    def _check_settlement(self, member: "Member", block: Block, body: LeaseSettle) -> None:
+        lease, listed = member.books.leases[body.source], self._genesis.timekeepers
+        if len(valid_ones(body.attestations, body.source, listed.keys)) < listed.threshold:
+            self.fail("settled_in_time", f"{member.name}: a settlement without enough attestations is applied")
+        early = lease.expiry - HONEST_CLOCK_ERROR - true_time()
+        if early > 0:
+            self.fail(
+                "settled_in_time", f"{member.name}: a lease is settled {early / NS:.1f} s before its time is over"
+            )
+
+    def on_machine_made(self, member: "Member", lease_hash: Hash) -> None:
+        """Right before a machine is made."""
+        if not member.books.is_confirmed(lease_hash):
+            self.fail("machine_for_confirmed_lease", f"{member.name}: lease {lease_hash.hex()[:12]}")
+
+    def on_machine_destroyed(self, member: "Member", lease_hash: Hash, proof: Proof) -> None:
+        """Right before a machine is destroyed."""
+        lease = member.books.leases.get(lease_hash)
+        is_orphan = lease is None and isinstance(proof, OrphanProof)
+        if not is_orphan and (lease is None or not self._is_over(lease)):
+            state = "unknown" if lease is None else f"{lease.state}"
+            self.fail(
+                "live_machine_kept", f"{member.name}: lease {lease_hash.hex()[:12]} is {state}, the proof: {proof}"
+            )
+
+    def _is_over(self, lease: LeaseRecord) -> bool:
+        if lease.is_final:
+            return True
+        last = lease.expiry + self._genesis.timing.settle_grace * NS
+        return lease.state is LeaseState.ACCEPTED and true_time() > last - HONEST_CLOCK_ERROR
+
+    def look_at_machines(self, member: "Member", is_calm: bool) -> None:
+        """Every second or so: whose lease has long been over while its provider could act."""
+        for lease_hash, machine in member.machines.machines.items():
+            key = (member.name, lease_hash)
+            lease = member.books.leases.get(lease_hash)
+            if machine.status not in UP or not member.is_up or not self._must_stop(lease, is_calm):
+                self._over_since.pop(key, None)
+                continue
+            since = self._over_since.setdefault(key, true_time() / NS)
+            if true_time() / NS - since > LEASELESS_SECONDS:
+                state = "unknown" if lease is None else f"{lease.state}"
+                detail = f"{member.name}: lease {lease_hash.hex()[:12]} is {state}, its machine {machine.status}"
+                self.fail("machine_has_lease", detail)
+
+    def _must_stop(self, lease: LeaseRecord | None, is_calm: bool) -> bool:
+        if lease is None or lease.is_final:
+            return True
+        if lease.state is LeaseState.CREATED:
+            return true_time() > lease.created_at + ACCEPT_WITHIN
+        return is_calm and self._is_over(lease)  # it takes the timekeepers' word that an accepted lease is over

@@ -1,0 +1,174 @@
+"""What shall happen in one run, drawn from its seed alone: who takes part, who is evil, and what befalls whom and when.
+
+Faults stay within what the protocol promises to bear: representatives that lie weigh less than a third, at most one
+timekeeper of three lies or has a wrong clock, and from `calm_at` on everything is mended and honest.
+"""
+
+from collections.abc import Sequence
+from random import Random
+from typing import Final, NamedTuple
+
+from tests.sim.fake_leveldb import Strike
+from tests.sim.member import Role
+from tests.sim.storm import Weather
+from tests.support.ledger import TIMEKEEPER_NAMES, address_of, make_genesis
+from xnode.core.genesis import Allocation, Genesis, Timing
+from xnode.core.lease import Resources
+from xnode.core.values import Asset
+
+SEND_TWICE, LEASE_TWICE, SEND_AND_LEASE = "sends twice", "leases twice", "sends against its lease"
+VOTES_TWICE: Final = "votes twice"
+LIES_ABOUT_TIME: Final = "lies about the time"
+NEVER_SETTLES: Final = "never settles"
+SETTLES_EARLY: Final = "settles early, without attestations"
+DOUBLE_SPENDS: Final = (SEND_TWICE, LEASE_TWICE, SEND_AND_LEASE)
+SPENDS_TWICE: Final = "spends twice"
+
+WEIGHT: Final = 100_000  # XUSD in all
+EVIL_WEIGHT_MAX: Final = 30  # percent
+FIRST_DEED: Final = 6.0  # seconds: by then all know each other
+ROOMY: Final = Resources(8, 16_384, 200)
+SKEW: Final = 10
+TIMING: Final = Timing(10, 3600, settle_grace=60, force_settle_gap=25, attestation_skew=SKEW, live_window=600)
+
+
+class Deed(NamedTuple):
+    """Something that is done to or by somebody at a time (s)."""
+
+    at: float
+    kind: str
+    who: str
+    details: tuple[object, ...] = ()
+
+
+class ClockFault(NamedTuple):
+    """How wrong a clock is from the start."""
+
+    offset: float
+    drift_ppm: int
+
+
+class Plan(NamedTuple):
+    """All of it; `weights` in XUSD by name."""
+
+    seed: int
+    genesis: Genesis
+    roles: tuple[Role, ...]
+    clocks: dict[str, ClockFault]
+    weights: dict[str, int]
+    deeds: tuple[Deed, ...]
+    calm_at: float
+
+
+def make_plan(seed: int) -> Plan:
+    """The same seed makes the same plan."""
+    random = Random(f"plan {seed}")
+    roles = _cast(random)
+    weights = _weights(random, roles)
+    calm_at = random.uniform(60, 130)
+    deeds = sorted(_deeds(random, roles, calm_at), key=lambda deed: deed.at)
+    clocks = {role.name: _clock(random, role) for role in roles}
+    allocations = tuple(Allocation(address_of(name), Asset.XUSD, amount) for name, amount in weights.items())
+    genesis = make_genesis(allocations=allocations, timing=TIMING, network_id="sim")
+    return Plan(seed, genesis, roles, clocks, weights, tuple(deeds), calm_at)
+
+
+def _cast(random: Random) -> tuple[Role, ...]:
+    roles = [Role(name, is_timekeeper=True) for name in TIMEKEEPER_NAMES]
+    roles += [Role("bob", capacity=ROOMY), Role("alice")]
+    if random.random() < 0.5:
+        roles.append(Role("bert", capacity=ROOMY, multiplier_milli=random.choice([500, 1000, 2000])))
+    if random.random() < 0.6:
+        roles.append(Role("mallory", evils=frozenset({SPENDS_TWICE})))
+    by_name = {role.name: role for role in roles}
+    host = "bert" if "bert" in by_name else "bob"
+    for evil, name, chance in (
+        (LIES_ABOUT_TIME, TIMEKEEPER_NAMES[2], 0.3),
+        (NEVER_SETTLES, host, 0.2),
+        (SETTLES_EARLY, host, 0.25),
+        (VOTES_TWICE, random.choice([host, TIMEKEEPER_NAMES[2], "mallory", "mallory"]), 0.5),
+    ):
+        if random.random() < chance and name in by_name:
+            by_name[name] = by_name[name]._replace(evils=by_name[name].evils | {evil})
+    return tuple(by_name.values())
+
+
+def _weights(random: Random, roles: Sequence[Role]) -> dict[str, int]:
+    evil = [role.name for role in roles if role.evils]
+    honest = [role.name for role in roles if not role.evils]
+    evil_part = WEIGHT * random.choice([5, 20, EVIL_WEIGHT_MAX]) // 100 if evil else 0
+    weights = _shares(random, honest, WEIGHT - evil_part)
+    return weights | _shares(random, evil, evil_part)
+
+
+def _shares(random: Random, names: Sequence[str], total: int) -> dict[str, int]:
+    parts = [random.choice([1, 1, 5, 10, 10]) for _ in names]
+    return {name: max(1000, total * part // sum(parts)) for name, part in zip(names, parts, strict=True)}
+
+
+def _clock(random: Random, role: Role) -> ClockFault:
+    far = 0.5 if role.is_timekeeper else 3.0
+    return ClockFault(random.uniform(-far, far), random.randint(-200, 200))
+
+
+def _deeds(random: Random, roles: Sequence[Role], calm_at: float) -> list[Deed]:
+    def times(count: int, last: float = calm_at) -> list[float]:
+        return [random.uniform(FIRST_DEED, last) for _ in range(count)]
+
+    def anyone() -> str:
+        return random.choice(roles).name
+
+    names = [role.name for role in roles]
+    deeds = [_lease_wanted(random, at) for at in times(random.randint(2, 3), calm_at / 2)]
+    deeds += [Deed(at, "send", anyone(), (anyone(), random.randint(1, 20))) for at in times(random.randint(2, 5))]
+    deeds += [Deed(at, "weather", "", (_weather(random),)) for at in times(random.randint(0, 3))]
+    deeds += [_partition(random, names, at) for at in times(random.randint(0, 3))]
+    deeds += [Deed(at, "crash", anyone(), _crash(random)) for at in times(random.randint(0, 4))]
+    deeds += [Deed(at, "disk", anyone(), _disk_fault(random)) for at in times(random.choice([0, 0, 1, 2]))]
+    deeds += [
+        Deed(at, "clock step", _not_timekeeper(random, roles), (random.choice([-90, -20, -3, 3, 20, 90]),))
+        for at in times(random.choice([0, 0, 1, 2]))
+    ]
+    deeds += [
+        Deed(at, "boots fail", _host(random, roles), (random.randint(1, 4),)) for at in times(random.choice([0, 0, 1]))
+    ]
+    deeds += [Deed(at, "boots are slow", _host(random, roles), (random.uniform(5, 40),)) for at in times(1)]
+    if "mallory" in names:
+        deeds += [Deed(at, "double spend", "mallory", (random.choice(DOUBLE_SPENDS),)) for at in times(3)]
+    return deeds
+
+
+def _lease_wanted(random: Random, at: float) -> Deed:
+    return Deed(at, "lease wanted", "alice", (random.randint(10, 40), random.choice([8.0, 30.0, 60.0])))
+
+
+def _weather(random: Random) -> Weather:
+    return Weather(
+        loss=random.choice([0, 0.1, 0.4]),
+        double=random.choice([0, 0.2]),
+        slow=random.choice([0, 0.1, 0.3]),
+        delay_max=random.choice([0.05, 0.3, 1.0]),
+    )
+
+
+def _partition(random: Random, names: Sequence[str], at: float) -> Deed:
+    island = random.sample(names, random.randint(1, len(names) - 1))
+    return Deed(at, "partition", "", (tuple(island), random.random() < 0.6, random.uniform(3, 40)))
+
+
+def _crash(random: Random) -> tuple[object, ...]:
+    """How (None: at whatever it waits for), after how many writes, how long, and whether the machines go down too."""
+    how = random.choice([None, Strike.BEFORE, Strike.AFTER])
+    return (how, random.randint(1, 6), random.choice([0.2, 2.0, 20.0]), random.random() < 0.5)
+
+
+def _disk_fault(random: Random) -> tuple[object, ...]:
+    return (random.choice([Strike.FAIL_LOST, Strike.FAIL_KEPT]), random.randint(1, 6), random.choice([0.2, 5.0]), False)
+
+
+def _not_timekeeper(random: Random, roles: Sequence[Role]) -> str:
+    return random.choice([role.name for role in roles if not role.is_timekeeper])
+
+
+def _host(random: Random, roles: Sequence[Role]) -> str:
+    return random.choice([role.name for role in roles if role.capacity is not None])

@@ -1,0 +1,10 @@
+"""Part 4 of the 200 seeds; each part is a file, so that they run in different processes."""
+
+import pytest
+
+from tests.sim.seeds import check_part
+
+
+@pytest.mark.slow
+def test_seeds() -> None:
+    check_part(3)

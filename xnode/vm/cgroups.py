@@ -1,0 +1,125 @@
+"""Memory and CPU limits of machines by the kernel's control groups: version 2, version 1, or none, found at the start.
+
+One group a machine, in a parent of our own. Under version 2 that parent is made at the root of the hierarchy where we
+may: in our own group (a service's, say) no process may stand beside groups with controllers, and a service manager that
+ends the service would end the machines. Under version 1 it is made in our own group, so that a limit on the node bounds
+its machines. Where neither can be written, a machine is still bounded by its own size: QEMU has one thread a virtual
+CPU and the guest's memory, and what goes beyond is said by `describe`.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from xnode.core.faults import MachineFault
+from xnode.vm.limits import CPU_EXTRA_MILLI, CPU_PERIOD_US
+
+ROOT: Final = Path("/sys/fs/cgroup")
+OWN: Final = Path("/proc/self/cgroup")
+PARENT: Final = "xnode.machines"
+_MIB: Final = 1 << 20
+_WANTED: Final = ("cpu", "memory")
+
+
+class Limit(NamedTuple):
+    """What one machine may take: MiB, QEMU included, and virtual CPUs."""
+
+    memory_mb: int
+    vcpus: int
+
+
+class Cgroups:
+    """How limits are held on this host: `folders` by controller, the same one for all under version 2."""
+
+    def __init__(self, version: int, folders: dict[str, Path], why: str = "") -> None:
+        self.version = version
+        self._folders = folders
+        self._why = why
+
+    def describe(self) -> str:
+        """For people and the log."""
+        if not self.version:
+            return f"no cgroups ({self._why}): only the machine's own size bounds it"
+        return f"cgroups version {self.version}: {' and '.join(sorted(self._folders))}"
+
+    def put(self, name: str, pid: int, limit: Limit) -> None:
+        """Makes its group, sets its limits and moves its process there; raises MachineFault(limits_failed)."""
+        try:
+            for controller, parent in self._folders.items():
+                group = parent / name
+                group.mkdir(exist_ok=True)
+                for file, value in _settings(self.version, controller, limit):
+                    (group / file).write_text(value)
+                (group / "cgroup.procs").write_text(str(pid))
+        except OSError as error:
+            message = f"the limits of machine {name} can't be set ({error}): look at the host's cgroups"
+            raise MachineFault("limits_failed", message, retryable=True) from error
+
+    def remove(self, name: str) -> None:
+        """Removes the group of a machine that has ended; one that is not there, or not empty, stays as it is."""
+        for parent in self._folders.values():
+            with contextlib.suppress(OSError):
+                (parent / name).rmdir()
+
+    def names(self) -> set[str]:
+        """The groups that are there."""
+        return {path.name for parent in self._folders.values() for path in parent.iterdir() if path.is_dir()}
+
+
+def _settings(version: int, controller: str, limit: Limit) -> list[tuple[str, str]]:
+    quota = CPU_PERIOD_US * (limit.vcpus * 1000 + CPU_EXTRA_MILLI) // 1000
+    memory = str(limit.memory_mb * _MIB)
+    if version == 1:
+        if controller == "memory":
+            return [("memory.limit_in_bytes", memory)]
+        return [("cpu.cfs_period_us", str(CPU_PERIOD_US)), ("cpu.cfs_quota_us", str(quota))]
+    if controller == "memory":
+        return [("memory.max", memory)]
+    return [("cpu.max", f"{quota} {CPU_PERIOD_US}")]
+
+
+def find(root: Path = ROOT, own: Path = OWN) -> Cgroups:
+    """Tries what is there, by making our parent group; never raises."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError as error:
+        return Cgroups(0, {}, str(error))
+    paths = {name: path for _, names, path in (line.split(":", 2) for line in lines) for name in names.split(",")}
+    if (root / "cgroup.controllers").exists():
+        return _version_2(root, paths.get("", "/"))
+    return _version_1(root, paths)
+
+
+def _version_2(root: Path, own: str) -> Cgroups:
+    why = ""
+    for base in dict.fromkeys((root, root / own.lstrip("/"))):
+        try:
+            enabled = (base / "cgroup.subtree_control").read_text().split()
+            if missing := [name for name in _WANTED if name not in enabled]:
+                (base / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in missing))
+            parent = base / PARENT
+            parent.mkdir(exist_ok=True)
+            (parent / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in _WANTED))
+        except OSError as error:
+            why = f"{base}: {error.strerror}"
+            continue
+        return Cgroups(2, dict.fromkeys(_WANTED, parent))
+    return Cgroups(0, {}, why)
+
+
+def _version_1(root: Path, paths: dict[str, str]) -> Cgroups:
+    folders, why = {}, f"{root} has neither version"
+    for controller in _WANTED:
+        base = root / controller / paths.get(controller, "/").lstrip("/")
+        if not base.is_dir():  # another namespace's path
+            base = root / controller
+        parent = base / PARENT
+        try:
+            parent.mkdir(exist_ok=True)
+        except OSError as error:
+            why = f"{parent}: {error.strerror}"
+            continue
+        if os.access(parent, os.W_OK):
+            folders[controller] = parent
+    return Cgroups(1, folders) if folders else Cgroups(0, {}, why)
