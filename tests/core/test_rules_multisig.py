@@ -285,9 +285,12 @@ def test_a_multisig_account_delegates() -> None:
     assert accepted(ledger, trio.claim(ledger)).account.representative == ALICE
 
 
-def test_it_names_a_representative_when_it_opens() -> None:
+def test_one_that_names_none_delegates_as_the_genesis_says() -> None:
     ledger = new_ledger()
-    refused(ledger, ledger.group(TRIO).open(ledger, representative=None), Outcome.BAD_REPRESENTATIVE)
+    effects = accepted(ledger, ledger.group(TRIO).open(ledger))
+    assert effects.account.representative == ledger.genesis.representative
+    other = new_ledger()
+    assert accepted(other, other.group(TRIO).open(other, representative=BOB)).account.representative == BOB
 
 
 def test_it_is_not_its_own_representative() -> None:

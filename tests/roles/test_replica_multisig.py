@@ -75,7 +75,7 @@ def test_a_fork_below_a_rotation_is_judged_by_the_keyset_of_its_position(tmp_pat
         assert replica.preview(rival) is Outcome.FORK
         assert replica.preview(signed_by(GENESIS, rival, "dan", "eve")) is Outcome.BAD_QUORUM
         identity = group.hash_of(rival)
-        decision = replica.confirm(identity, rival, lambda transaction, stored: None)
+        decision = replica.replace(rival, lambda transaction: None, lambda transaction, stored: None)
         assert len(decision.undone) == 2
         with store.snapshot() as view:
             account = view.account(group.address)

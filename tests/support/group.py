@@ -59,8 +59,8 @@ class Group(Chain):
         return signed_by(self.genesis, block, *signers_of(self.keyset, block.type))
 
     def open(self, view: LedgerView, keyset: Keyset | None = None, asset: Asset = Asset.XUSD, **changes: Any) -> Block:
-        """The first block, which delegates to the representative of the genesis; with another keyset a bad one."""
-        return self.next(view, MultisigOpen(keyset or self.keyset), asset, 0, **({"representative": VOTER} | changes))
+        """The first block; with another keyset a bad one."""
+        return self.next(view, MultisigOpen(keyset or self.keyset), asset, 0, **changes)
 
     def update(self, view: LedgerView, group: str, asset: Asset = Asset.XUSD, **changes: Any) -> Block:
         """Puts the keyset of another group in force."""

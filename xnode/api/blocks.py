@@ -28,8 +28,7 @@ RULES: Final = {
         "threshold for all else (GET /accounts/{address} shows the keyset)"
     ),
     Outcome.BAD_REPRESENTATIVE: (
-        "a multisig account casts no votes: it names another representative when it opens, and one key that receives "
-        "names none"
+        "a multisig account casts no votes, so it names another representative; and one key that receives names none"
     ),
     Outcome.NOT_A_PROVIDER: "a multisig account can't accept a lease; host machines by an account of one key",
     Outcome.BAD_ASSET: "this type of block is not for this asset",

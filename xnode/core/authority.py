@@ -13,7 +13,7 @@ once the block before is here, and the answer is the same on every node, for no 
 | multisig   | signatures         | lease_accept  | refused: offers, ads and a machine's answers are signed by one key |
 | multisig   | signatures         | any other     | exactly the threshold of the keyset in force |
 
-A multisig account casts no votes, so it may not be its own representative, and names one when it opens.
+A multisig account casts no votes, so it may not be its own representative.
 """
 
 from xnode.core.blocks import KEYSET_TYPES, Block, BlockType, MultisigOpen
@@ -75,8 +75,6 @@ def _check_opening(block: Block, account: AccountRecord) -> Refusal | None:
         return Refusal(Outcome.NOT_OPEN, "a multisig account's first block is multisig_open")
     if account.height > 0:
         return Refusal(Outcome.ALREADY_OPEN, "multisig_open is an account's first block")
-    if block.representative is None:
-        return Refusal(Outcome.BAD_REPRESENTATIVE, "multisig_open names a representative, for the account can't vote")
     return _check_representative(block)
 
 

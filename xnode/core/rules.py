@@ -42,6 +42,7 @@ from xnode.core.ledger import (
     moves_balance,
     new_account,
 )
+from xnode.core.reclaim import claimable_from
 from xnode.core.values import NS, U64_MAX, ZERO_HASH, Address, Asset, Hash, PublicKey
 from xnode.core.work import is_valid_work
 
@@ -265,8 +266,7 @@ def _lease_force_settle(case: Case) -> Change:
     case.asset_is(Asset.XUSD)
     lease = case.lease(body.source, LeaseEvent.FORCE_SETTLE, "consumer")
     account = case.moved(lease.cost)
-    first = lease.expiry + (timing.settle_grace + timing.force_settle_gap) * NS
-    late = case.attested(body.attestations, body.source) >= first
+    late = case.attested(body.attestations, body.source) >= claimable_from(lease, timing)
     _require(late, Outcome.BAD_TIME, "a lease is force-settled only after expiry, grace and gap")
     moves = _moves(
         Asset.XUSD,

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 RECEIVE_EVERY: Final = 5.0  # seconds between looks for pending entries when nothing fires
 RECEIVES_A_LOOK_MAX: Final = 20
+HEADS_TRIED_MAX: Final = 5  # for one block
 KINDS: Final[dict[type[Body], BlockType]] = {body: kind for kind, body in BODIES.items()}
 
 
@@ -68,18 +69,27 @@ class Author:
     async def append(self, draft: Draft, notes: Notes = no_notes) -> Hash:
         """Writes, applies and gossips one block; returns its hash. Raises CallerFault or Unavailable by the refusal.
 
+        While work is looked for, votes may take our head back, or a block that was signed elsewhere may become it: then
+        the block is made anew for the new head, as often as HEADS_TRIED_MAX; after that Unavailable(chain_moved).
         `notes` land in the same batch. From the signing on it can't be cancelled: a block that was applied is always
         gossiped too.
         """
         async with self._lock:
-            account = self.account()
-            nonce = await self._work_for(account)
-            block = self._sign(self._make(account, draft, nonce))
+            block = self._sign(await self._draw(draft))
             with trio.CancelScope(shield=True):
                 submission = await self._replica.submit(block, notes)
         if submission.outcome is not Outcome.PROGRESS:
             raise _fault(submission.outcome, submission.detail)
         return submission.block_hash
+
+    async def _draw(self, draft: Draft) -> Block:
+        """The block on a head that is still ours once its work is found; nothing may run before it is submitted."""
+        for _ in range(HEADS_TRIED_MAX):
+            nonce = await self._work_for(account := self.account())
+            if (now := self.account()).head == account.head:
+                return self._make(now, draft, nonce)
+        message = "this account's chain moves faster than work is found; does another program sign with its key?"
+        raise Unavailable("chain_moved", message, retryable=True)
 
     async def work_ahead(self) -> None:
         """Keeps the next block's work ready; runs for as long as the node."""

@@ -39,6 +39,7 @@ from xnode.roles.offering import Offering
 from xnode.roles.orphan_book import OrphanBook
 from xnode.roles.provider import Provider
 from xnode.roles.quorum import Quorum, look
+from xnode.roles.reclaiming import Reclaiming
 from xnode.roles.replica import Replica
 from xnode.roles.strike_book import StrikeBook
 from xnode.roles.sync_view import SyncView
@@ -111,6 +112,7 @@ class Roles:
         self.consumer = Consumer(
             store, genesis, self.author, self.board, self.contacts, self.log, changed, clock, outside.random
         )
+        self.reclaiming = Reclaiming(store, genesis, self.author, self.attesting, self.log, clock)
         greeted = outside.handshake.host
         dial = self.driver.dial_ssh if self.driver else None
         access = HostAccess(store, self._address, dial) if dial else None
@@ -194,6 +196,7 @@ class Roles:
                 self.author.receive_pending,
                 self.contacts.keep_announced,
                 self.consumer.sweep,
+                self.reclaiming.run,
             ]
             if self.timekeeper:
                 tasks.append(self._watch_clock)

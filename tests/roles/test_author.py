@@ -1,0 +1,102 @@
+"""The author: its chain may be moved beneath it while it looks for work."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.support.ledger import NOW, Chain, address_of, key_of
+from tests.support.store import GENESIS, open_store
+from xnode.core.blocks import Block, Send
+from xnode.core.faults import CallerFault, Unavailable
+from xnode.core.ledger import Outcome
+from xnode.core.values import Asset, Hash
+from xnode.roles.author import HEADS_TRIED_MAX, Author, Draft
+from xnode.roles.replica import Replica
+from xnode.store.store import Store
+
+BOB = address_of("bob")
+
+
+async def nowhere(_topic: str, _data: bytes) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+class Interrupted:
+    """Work during which something happens."""
+
+    def __init__(self) -> None:
+        self.happenings: list[Callable[[], object]] = []
+        self.solved = 0
+
+    async def solve(self, root: bytes, difficulty: int) -> int:
+        await trio.lowlevel.checkpoint()
+        self.solved += 1
+        if self.happenings:
+            self.happenings.pop(0)()
+        return 0
+
+
+class Desk:
+    """Alice's author on a store of its own."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.replica = Replica(store, GENESIS, lambda: NOW, nowhere)
+        self.work = Interrupted()
+        self.author = Author(key_of("alice"), store, GENESIS, self.replica, self.work, lambda: NOW)
+        self.alice = Chain(GENESIS, "alice")
+
+    def send(self, amount: int) -> Awaitable[Hash]:
+        return self.author.append(Draft(Asset.XUSD, -amount, Send(BOB, amount)))
+
+    def rival(self, amount: int) -> Block:
+        """Another block for the next position."""
+        with self.store.snapshot() as view:
+            return self.alice.send(view, BOB, amount)
+
+    def elect(self, winner: Block) -> None:
+        """The network votes for it."""
+        decision = self.replica.replace(winner, lambda transaction: None, lambda transaction, stored: None)
+        assert decision.confirmed
+
+
+async def test_a_rollback_during_the_work_is_no_callers_fault(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        desk = Desk(store)
+        rival = desk.rival(7)
+        await desk.send(1)
+        desk.work.happenings.append(lambda: desk.elect(rival))
+        await desk.send(2)
+        assert desk.author.account().height == 2
+        assert desk.author.account().xusd == 1_000_000 - 7 - 2
+        assert desk.replica.outcomes[Outcome.GAP_PREVIOUS] == 0
+        assert len(desk.replica.held) == 0
+
+
+async def test_a_block_signed_elsewhere_during_the_work_is_no_callers_fault(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        desk = Desk(store)
+        desk.work.happenings.append(lambda: desk.replica.take(desk.rival(7)))
+        await desk.send(2)
+        assert desk.author.account().xusd == 1_000_000 - 7 - 2
+        assert desk.replica.outcomes[Outcome.FORK] == 0
+
+
+async def test_a_chain_that_never_stands_still_is_given_up(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        desk = Desk(store)
+        desk.work.happenings += [lambda: desk.replica.take(desk.rival(1))] * (HEADS_TRIED_MAX + 1)
+        with pytest.raises(Unavailable) as caught:
+            await desk.send(2)
+        assert (caught.value.code, caught.value.retryable) == ("chain_moved", True)
+        assert desk.work.solved == HEADS_TRIED_MAX
+
+
+async def test_what_the_new_head_can_not_pay_is_told(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        desk = Desk(store)
+        desk.work.happenings.append(lambda: desk.replica.take(desk.rival(999_999)))
+        with pytest.raises(CallerFault, match="holds 1;"):
+            await desk.send(2)
