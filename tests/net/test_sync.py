@@ -17,6 +17,11 @@ from xnode.net.sync_ranges import PARTS_BYTES
 from xnode.net.sync_rota import SessionEnd
 
 
+@pytest.fixture(autouse=True)
+def virtual_time(autojump_clock: object) -> None:
+    """No deadline of a session passes because the machine is slow."""
+
+
 class Node:
     """A host with a toy ledger and its sync."""
 

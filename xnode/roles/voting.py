@@ -105,6 +105,7 @@ class Voting:
         self._wanted_blocks: dict[Hash, None] = {}
         self._wanted_votes: dict[Position, None] = {}
         self.counters: Counter[str] = Counter()
+        self._is_put_off = False  # something was not offered because of a pause
         self.is_paused: Callable[[], bool] = lambda: False  # while the ledger is being filled its weights are wrong
         self._fates = Fates()
         self.times = BlockTimes(clock)
@@ -200,7 +201,7 @@ class Voting:
                 self._sweep()
                 sweep_at = trio.current_time() + SWEEP_EVERY
             self._carry_out(self._elections.on_tick(self._monotonic()))
-            if len(self._elections) or self._elections.waiting:
+            if len(self._elections) or self._elections.waiting or self._is_put_off:
                 await trio.sleep(TICK_EVERY)
             else:
                 await self._opened.wait(IDLE_SECONDS)
@@ -224,7 +225,8 @@ class Voting:
 
     def _offer(self, block: Block, identity: Hash) -> None:
         if self.is_paused():
-            return  # the sweep offers it again
+            self._is_put_off = True  # the sweep offers it again
+            return
         position = _position(block)
         with self._store.snapshot() as view:
             is_here = view.has_block(identity) or identity in self._staged
@@ -249,7 +251,8 @@ class Voting:
         return block is not None
 
     def _sweep(self) -> None:
-        if self.is_paused():
+        self._is_put_off = self.is_paused()
+        if self._is_put_off:
             return
         with self._store.snapshot() as view:
             page = view.unconfirmed(self._swept, SWEEP_BLOCKS_MAX)
