@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "ssh-config": "xnode_cmd.ssh:ssh_config",
     "exec": "xnode_cmd.execute:execute",
     "tunnel": "xnode_cmd.tunnel:tunnel",
+    "image": "xnode_cmd.image:image",
     "genesis": "xnode_cmd.genesis:genesis",
     "token": "xnode_cmd.tokens:token",
     "devnet": "xnode_cmd.devnet:devnet",

@@ -186,6 +186,10 @@ class DataDir:
         self._check_private(self.token)
         return self.token.read_text().strip()
 
+    def image_store(self, config: Config) -> Path:
+        """The provider's image store."""
+        return Path(config.machine_images_dir).expanduser() if config.machine_images_dir else self.images
+
     def _read(self, path: Path) -> str:
         try:
             return path.read_text()

@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Final
 
 import psutil
@@ -191,7 +190,7 @@ def _net_settings(config: Config, genesis: Genesis) -> NetSettings:
 async def _hosting(stack: AsyncExitStack, data_dir: DataDir, config: Config) -> Hosting | None:
     if not config.provide:
         return None
-    images = Path(config.machine_images_dir) if config.machine_images_dir else data_dir.images
+    images = data_dir.image_store(config)
     settings = QemuSettings(
         root=data_dir.machines,
         image_store=images,

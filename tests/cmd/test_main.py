@@ -12,6 +12,7 @@ from xnode_cmd.main import COMMANDS, cli
 SUBCOMMANDS = {
     "wallet": {"address", "balance", "pending", "send", "receive", "claim", "delegate", "new-key"},
     "lease": {"request", "quote", "list", "show", "cancel"},
+    "image": {"add", "list", "remove", "verify"},
     "genesis": {"new", "show"},
     "token": {"new", "show-path"},
     "provider": {"status", "drain", "undrain"},

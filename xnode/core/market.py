@@ -26,6 +26,14 @@ OFFERS_MAX: Final = 1_000  # kept of one request
 NOTHING: Final = Resources(0, 0, 0)
 
 
+class GuestImage(NamedTuple):
+    """A guest that a provider offers, and the least memory (MiB) and disk (GiB) that it fits into."""
+
+    name: str
+    least_memory_mb: int
+    least_disk_gb: int
+
+
 class Ad(NamedTuple):
     """A provider's capacity and terms; `timestamp` in ns."""
 
