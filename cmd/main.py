@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "lease": "xnode_cmd.lease:lease",
     "provider": "xnode_cmd.provider:provider",
     "providers": "xnode_cmd.providers:providers",
+    "images": "xnode_cmd.providers:images",
     "ssh": "xnode_cmd.ssh:ssh",
     "ssh-config": "xnode_cmd.ssh:ssh_config",
     "exec": "xnode_cmd.execute:execute",

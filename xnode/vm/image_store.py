@@ -65,14 +65,31 @@ def _look(store: Path, name: str, kinds: tuple[str, ...]) -> Found:
         return Found(name, kinds, None, str(fault))
 
 
-def offered(store: Path) -> tuple[GuestImage, ...]:
-    """What a provider can offer from this store: every kind that this host can boot, sorted."""
-    return tuple(
-        GuestImage(kind, *found.image.least)
-        for found in survey(store)
-        if found.image is not None and found.image.architecture == images.host_architecture()
-        for kind in found.kinds
-    )
+class StoreOffer:
+    """What a provider offers from its store: read again whenever something has come or gone there."""
+
+    def __init__(self, store: Path, default: str, only: tuple[str, ...] = ()) -> None:
+        self._store = store
+        self._default = default
+        self._only = {default, *only} if only else set()
+        self._changed_at = -1
+        self._images: tuple[GuestImage, ...] = ()
+
+    def images(self) -> tuple[GuestImage, ...]:
+        """Every kind that this host can boot, or those that the operator has named; the default one first."""
+        changed_at = self._store.stat().st_mtime_ns if self._store.is_dir() else 0
+        if changed_at != self._changed_at:
+            self._changed_at = changed_at
+            found = [item for item in _bootable(self._store) if not self._only or item.name in self._only]
+            self._images = tuple(sorted(found, key=lambda item: (item.name != self._default, item.name)))
+        return self._images
+
+
+def _bootable(store: Path) -> Iterator[GuestImage]:
+    for found in survey(store):
+        if found.image is not None and found.image.architecture == images.host_architecture():
+            for kind in found.kinds:
+                yield GuestImage(kind, *found.image.least)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from xnode.core.machine import MachineStatus
 from xnode.core.market import GuestImage
 from xnode.core.values import PublicKey
 from xnode.vm import image_store, images, machine_files, state
+from xnode.vm.image_store import StoreOffer
 from xnode.vm.images import Least
 from xnode.vm.state import Record
 
@@ -79,8 +80,14 @@ def test_a_provider_offers_the_kinds_that_its_host_boots(tmp_path):
     put(tmp_path, "ours", b"ours", architecture=images.host_architecture())
     put(tmp_path, "other", b"other", architecture="s390x")
     (tmp_path / put(tmp_path, "broken", b"broken") / "manifest.json").write_text("{")
-    assert image_store.offered(tmp_path) == (GuestImage("ours", 512, 3),)
-    assert image_store.offered(tmp_path / "none") == ()
+    offer = StoreOffer(tmp_path, "ours")
+    assert offer.images() == (GuestImage("ours", 512, 3),)
+    assert StoreOffer(tmp_path / "none", "ours").images() == ()
+    put(tmp_path, "also", b"also")
+    assert [item.name for item in offer.images()] == ["ours", "also"]
+    assert [item.name for item in StoreOffer(tmp_path, "ours", ("none",)).images()] == ["ours"]
+    image_store.remove(tmp_path, "ours", tmp_path / "machines")
+    assert [item.name for item in offer.images()] == ["also"]
 
 
 def test_verify_hashes_everything_and_names_what_is_damaged(tmp_path):

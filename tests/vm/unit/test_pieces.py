@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.qemu import new_consumer
-from xnode.core.faults import MachineFault, OperatorFault
+from xnode.core.faults import MachineFault, OperatorFault, Unavailable
 from xnode.vm import accelerator, console, host_room, images, machine_files, qemu_process, qmp, shell
 from xnode.vm.asyncio_thread import open_asyncio_thread
 from xnode.vm.qemu_process import Identity, Process
