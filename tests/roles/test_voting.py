@@ -309,6 +309,24 @@ async def test_a_chain_that_waited_long_is_confirmed_without_end(village: Villag
     await settled(village, 60)
 
 
+async def test_weights_that_have_just_left_hold_nothing_up_for_long(village: Village, autojump_clock: object) -> None:
+    """All weight moves from the representative to others, who have frozen the old weights when it ends."""
+    await village.start(REPRESENTATIVE)
+    for name in PEOPLE:
+        await village.start(name)
+    await village.ready()
+    alice = village.nodes["alice"]
+    await village.internet.part(peer_ids(REPRESENTATIVE))
+    moved = []
+    for name in PEOPLE:
+        with village.nodes[name].store.snapshot() as view:
+            own = {"representative": address_of(name), "timestamp": virtual_clock()()}
+            moved.append(await give(village.nodes[name], chain_of(village, name).claim(view, **own)))
+    await village.crash(REPRESENTATIVE)
+    await until(lambda: all(is_confirmed(alice, one) for one in moved), 60, "what the old weights held up")
+    await settled(village)
+
+
 async def test_a_lease_under_loss_and_delay(village: Village, autojump_clock: object) -> None:
     await spread(village, "alice", "anna", "bert", "carol")
     await village.start_market(bob=ROOMY)
