@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from tests.support.ledger import DAY, address_of
+from tests.support.ledger import DAY, address_of, key_of
 from tests.support.memory_network import Weather
 from tests.support.role_node import FORM, PEOPLE, REPRESENTATIVE, RICH, ROOMY, RoleNode, Village, until, virtual_clock
 from tests.support.voters import (
@@ -22,9 +22,11 @@ from tests.support.voters import (
 from xnode.core.blocks import Block, Send
 from xnode.core.ledger import Outcome
 from xnode.core.values import Address, Asset, Hash
-from xnode.core.votes import Position
+from xnode.core.votes import VOTES, Position, Vote, VoteBundle
+from xnode.net.network import Verdict
 from xnode.roles.author import Draft
-from xnode.roles.voting import Voting
+from xnode.roles.topics import Topics
+from xnode.roles.voting import VOTES_TOPIC, Voting
 
 pytestmark = pytest.mark.slow
 
@@ -170,6 +172,48 @@ async def test_a_restarted_representative_votes_as_before(village: Village, auto
     ((position, block),) = before.items()
     assert seen[("bob", Position(Address(position[:32]), Hash(position[32:])))] == {block}
     assert max(map(len, seen.values())) == 1
+
+
+async def test_no_final_vote_is_said_before_it_is_on_disk(village: Village, autojump_clock: object) -> None:
+    """Nor is any in an answer to a peer; votes that go out together are written together."""
+    await spread(village, *PEOPLE)
+    bob = village.nodes["bob"]
+    said: list[Vote] = []
+    sign = bob.roles.voting._sign
+
+    def spy(votes: list[Vote]) -> tuple[bytes, ...]:
+        finals = [vote for vote in votes if vote.is_final]
+        for vote in finals:
+            key = vote.position.account + vote.position.previous
+            assert final_notes(bob).get(key) == vote.block_hash or is_confirmed(bob, vote.block_hash)
+        said.extend(finals)
+        return sign(votes)
+
+    bob.roles.voting._sign = spy  # type: ignore[method-assign]
+    alice = village.nodes["alice"]
+    for _ in range(5):
+        await alice.roles.author.append(Draft(Asset.XUSD, -1, Send(address_of("dora"), 1)))
+        bob.roles.voting.answer([Position(vote.position.account, vote.block_hash) for vote in said])
+    await settled(village)
+    assert len(said) >= 5
+
+
+async def test_votes_are_passed_on_for_who_has_weight_only(village: Village, autojump_clock: object) -> None:
+    await spread(village, *PEOPLE)
+    judge = village.nodes["alice"].roles
+    topic = Topics()
+    topic.wire(lambda _: True, judge.replica, judge.board, judge.contacts, judge.voting)
+    votes = (Vote(Position(address_of("alice"), Hash(bytes(32))), Hash(bytes(32)), False),)
+
+    def verdict(name: str, signer: str) -> Verdict:
+        bundle = VoteBundle(address_of(name), 1, votes)
+        wire = VOTES.sign(village.genesis.network_key, key_of(signer), bundle)
+        return topic.table()[VOTES_TOPIC].validate(peer_ids("bob")[0], wire).verdict
+
+    assert verdict("bob", "bob") is Verdict.ACCEPT
+    assert verdict("mallory", "mallory") is Verdict.IGNORE
+    assert topic.ignored["votes_without_weight"] == 1
+    assert verdict("bob", "mallory") is Verdict.REJECT
 
 
 async def test_all_representatives_crash_in_the_middle(village: Village, autojump_clock: object) -> None:
