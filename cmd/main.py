@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "run": "xnode_cmd.run:run",
     "status": "xnode_cmd.status:status",
     "wallet": "xnode_cmd.wallet:wallet",
+    "multisig": "xnode_cmd.multisig:multisig",
     "lease": "xnode_cmd.lease:lease",
     "provider": "xnode_cmd.provider:provider",
     "providers": "xnode_cmd.providers:providers",
