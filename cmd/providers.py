@@ -1,4 +1,4 @@
-"""`xnode providers`: who offers machines."""
+"""`xnode providers` and `xnode images`: who offers machines, and which guests."""
 
 from typing import Any
 
@@ -18,11 +18,30 @@ def providers(node: NodeAccess, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    head = ("address", "vcpus", "memory_mb", "disk_gb", "leases", "multiplier", "closed")
+    head = ("address", "vcpus", "memory_mb", "disk_gb", "leases", "multiplier", "images", "closed")
     print_table(head, [_row(item) for item in found], "no provider has been heard of; they announce once a minute")
+
+
+@click.command()
+@json_option
+@with_node
+def images(node: NodeAccess, as_json: bool) -> None:
+    """List the guests that providers offer, for `xnode lease request --image`."""
+    with node.client() as client:
+        found: list[dict[str, Any]] = client.get("/providers")
+    offers: dict[str, list[str]] = {}
+    for item in found:
+        for name in item.get("images", []):
+            offers.setdefault(name, []).append(item["address"])
+    if as_json:
+        print_json([{"image": name, "providers": offers[name]} for name in sorted(offers)])
+        return
+    rows = [(name, ", ".join(map(short, offers[name]))) for name in sorted(offers)]
+    print_table(("image", "providers"), rows, "no provider has been heard of; they announce once a minute")
 
 
 def _row(item: dict[str, Any]) -> tuple[object, ...]:
     free = [f"{item[f'available_{name}']}/{item[name]}" for name in ("vcpus", "memory_mb", "disk_gb")]
     multiplier = f"{item.get('multiplier_milli', 1000) / 1000:g}"
-    return (short(item["address"]), *free, item["active_leases"], multiplier, item.get("closed", ""))
+    images = ", ".join(item.get("images", []))
+    return (short(item["address"]), *free, item["active_leases"], multiplier, images, item.get("closed", ""))

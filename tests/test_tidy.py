@@ -64,6 +64,7 @@ LIBRARY_ROOMS = {
     "httptools": "api",
     "qemu": "vm",
     "asyncssh": "vm",
+    "pycdlib": "vm",
 }
 
 # The task supervisor, the HTTP edge and the peer-message edge: only here may an except be broad, each with its reason.

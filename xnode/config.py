@@ -39,6 +39,7 @@ class Config(NamedTuple):
     provider_disk_gb: int = 0  # 0 offers half of what is free
     provider_multiplier_milli: int = MULTIPLIER_DEFAULT  # 500 to 10000
     machine_image: str = "debian"  # the guest that a lease gets when it names none
+    machine_images: tuple[str, ...] = ()  # the guests that leases may name besides; () means all of the image store
     machine_images_dir: str = ""  # "" means `images` in the data directory
     machine_accelerator: str = "auto"  # auto, kvm or tcg
     machine_boot_timeout_s: int = 120  # 5 to 600
@@ -185,6 +186,10 @@ class DataDir:
             return None
         self._check_private(self.token)
         return self.token.read_text().strip()
+
+    def image_store(self, config: Config) -> Path:
+        """The provider's image store."""
+        return Path(config.machine_images_dir).expanduser() if config.machine_images_dir else self.images
 
     def _read(self, path: Path) -> str:
         try:

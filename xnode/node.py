@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Final
 
 import psutil
@@ -43,6 +42,7 @@ from xnode.roles.running import Hosting, Outside, Roles, Settings
 from xnode.roles.topics import Topics
 from xnode.service import NodeService, Published
 from xnode.store.store import Store
+from xnode.vm.image_store import StoreOffer
 from xnode.vm.images import open_image
 from xnode.vm.machine_users import UserRange
 from xnode.vm.qemu import QemuDriver
@@ -208,7 +208,7 @@ def _net_settings(config: Config, genesis: Genesis) -> NetSettings:
 async def _hosting(stack: AsyncExitStack, data_dir: DataDir, config: Config) -> Hosting | None:
     if not config.provide:
         return None
-    images = Path(config.machine_images_dir) if config.machine_images_dir else data_dir.images
+    images = data_dir.image_store(config)
     settings = QemuSettings(
         root=data_dir.machines,
         image_store=images,
@@ -224,7 +224,8 @@ async def _hosting(stack: AsyncExitStack, data_dir: DataDir, config: Config) -> 
     driver = await stack.enter_async_context(QemuDriver.open(settings, time.time_ns, secrets.token_bytes))
     log.info("machines run on %s: %s", driver.accelerator, driver.accelerator_reason)
     log.info("machines are held by %s", driver.limits)
-    terms = Terms(config.provider_multiplier_milli, driver.accelerator, (config.machine_image,))
+    offer = StoreOffer(images, config.machine_image, config.machine_images)
+    terms = Terms(config.provider_multiplier_milli, driver.accelerator, offer.images, config.machine_image)
     return Hosting(driver, _capacity(data_dir, config), terms, config.machine_orphan_grace_h * 3600)
 
 

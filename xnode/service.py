@@ -213,6 +213,7 @@ def _provider_view(ad: Ad) -> ProviderView:
         accelerator=ad.accelerator,
         last_seen=ad.timestamp,
         closed=ad.closed,
+        images=ad.images,
     )
 
 

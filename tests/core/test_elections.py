@@ -13,6 +13,8 @@ from xnode.core.elections import (
     ELECTION_LIFETIME_NS,
     ELECTIONS_MAX,
     ELECTIONS_PER_ACCOUNT_MAX,
+    REWEIGH_NS,
+    SILENT_NS,
     TICK_ELECTIONS_MAX,
 )
 from xnode.core.faults import OperatorFault
@@ -192,6 +194,61 @@ def test_an_election_that_expires_opens_again_with_new_weights() -> None:
     table.weights = Table(10, 0, 90).weights
     table.block(LOW)
     assert Confirmed(PLACE, LOW, (), LOW) in table.vote(CAROL, LOW, final=True)
+
+
+def test_frozen_weights_that_can_decide_nothing_any_more_are_frozen_anew() -> None:
+    """Carol's 40 % have moved to Bob: of what was frozen only 60 % are left."""
+    table = Table(10, 50, 40)
+    table.block(LOW)
+    table.weights = Table(10, 90).weights
+    table.vote(BOB, LOW)
+    table.tick(REWEIGH_NS - 1)
+    assert [view.total_weight for view in table.elections.views()] == [100]
+    assert final(LOW) in table.tick(1)
+    assert table.elections.reweighed == 1
+    assert Confirmed(PLACE, LOW, (), LOW) in table.vote(BOB, LOW, final=True)
+
+
+def test_frozen_weights_that_could_still_decide_stay_frozen() -> None:
+    table = Table(10, 50, 40)
+    table.block(LOW)
+    table.weights = Table(10, 60, 30).weights
+    table.vote(BOB, LOW)
+    for _ in range(20):
+        assert final(LOW) not in table.tick(NS)
+    assert table.elections.reweighed == 0
+    assert final(LOW) in table.vote(CAROL, LOW)
+
+
+def test_a_final_vote_stays_cast_when_weights_are_frozen_anew() -> None:
+    table = Table(40, 30, 30)
+    table.block(LOW)
+    table.vote(BOB, LOW)
+    assert table.elections.answer(PLACE) == final(LOW)
+    table.block(HIGH)
+    table.weights = Table(10, 90).weights
+    for _ in range(60):
+        assert CastVote(PLACE, HIGH, is_final=True) not in table.tick(NS)
+    assert table.elections.reweighed == 1
+    assert table.elections.answer(PLACE) == final(LOW)
+    assert table.vote(BOB, HIGH, final=True)[-1] == Confirmed(PLACE, HIGH, (LOW,), LOW)
+
+
+def test_no_time_lowers_the_bar() -> None:
+    table = Table(10, 50, 40)
+    table.block(LOW)
+    table.vote(BOB, LOW, final=True)
+    for _ in range(100):
+        assert not [one for one in table.tick(NS) if isinstance(one, Confirmed)]
+
+
+def test_who_votes_in_no_old_election_is_silent() -> None:
+    table = Table(10, 50, 40)
+    table.block(LOW)
+    table.block(LOW, position_number(1), is_votable=False)
+    table.vote(BOB, LOW)
+    assert table.elections.silence(SILENT_NS - 1) == (0, frozenset())
+    assert table.elections.silence(SILENT_NS) == (1, frozenset({CAROL}))
 
 
 # ---- limits

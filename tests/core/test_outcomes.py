@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from xnode.core.blocks import KEYSET_TYPES, BlockType
 from xnode.core.ledger import Outcome
+from xnode.core.tally import VoteOutcome
+from xnode.core.vote_effects import NoRoom
+from xnode.roles.fates import REASONS
 from xnode.roles.topics import PROVABLY_BAD
 
 HERE = Path(__file__).parent
@@ -27,13 +31,32 @@ def outcomes_asserted_in(path: Path) -> set[Outcome]:
 
 
 def rows() -> dict[str, list[str]]:
-    lines = [line.strip("|").split("|") for line in PAGE.splitlines() if line.startswith("| `")]
+    first = PAGE.partition("## Votes")[0]
+    lines = [line.strip("|").split("|") for line in first.splitlines() if line.startswith("| `")]
     return {name.strip(" `"): [cell.strip() for cell in cells] for name, *cells in lines}
+
+
+def test_the_page_has_every_word_on_votes_and_what_is_voted_on() -> None:
+    named = set(
+        re.findall(r"^\| `([a-z_]+)` \| a (?:vote|message|block|rejected)", PAGE.partition("## Votes")[2], re.M)
+    )
+    assert named == {*VoteOutcome, *NoRoom, *REASONS, "votes_without_weight"}
 
 
 def test_every_refusal_of_the_rules_is_reached_by_a_test() -> None:
     reached = set().union(*map(outcomes_asserted_in, sorted(HERE.glob("test_rules_*.py"))))
     assert reached == set(Outcome) - NOT_OF_THE_RULES
+
+
+@pytest.mark.parametrize("kind", BlockType)
+def test_every_type_has_a_page_of_tests_that_accept_and_that_refuse(kind: BlockType) -> None:
+    page = "multisig" if kind in KEYSET_TYPES else kind.name.lower()
+    calls = [
+        node.func.id
+        for node in ast.walk(ast.parse((HERE / f"test_rules_{page}.py").read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    assert {"accepted", "refused"} <= set(calls)
 
 
 def test_words_are_stable_snake_case_names() -> None:

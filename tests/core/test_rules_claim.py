@@ -76,3 +76,8 @@ def test_a_balance_that_does_not_follow_is_refused(balance: int) -> None:
 def test_a_balance_over_u64_is_refused() -> None:
     ledger = new_ledger(allocations=(Allocation(ALICE, Asset.XUSD, U64_MAX),))
     refused(ledger, ledger.chain("alice").claim(ledger, balance=0), Outcome.OVERFLOW)
+
+
+def test_a_faucet_that_is_off_is_told_before_anything_else_of_the_claim() -> None:
+    ledger = new_ledger(faucet=Faucet(False, 100, DAY))
+    refused(ledger, ledger.chain("carol").claim(ledger, balance=0, timestamp=0), Outcome.FAUCET_OFF, now=None)

@@ -90,3 +90,13 @@ def test_a_balance_over_u64_is_refused() -> None:
     source = accepted(ledger, ledger.chain("carol").send(ledger, ALICE, 1)).block_hash
     accepted(ledger, ledger.chain("alice").receive(ledger, source))
     refused(ledger, cancel_of(ledger, lease, balance=0), Outcome.OVERFLOW)
+
+
+def test_checks_run_in_their_order() -> None:
+    """Mended one by one, each next fault shows."""
+    ledger, lease = leased()
+    faults: dict[str, Any] = {"asset": Asset.XE, "source": UNKNOWN, "balance": 0}
+    for outcome, name in zip((Outcome.BAD_ASSET, Outcome.GAP_SOURCE, Outcome.BAD_BALANCE), list(faults), strict=True):
+        refused(ledger, cancel_of(ledger, lease, **faults), outcome)
+        del faults[name]
+    accepted(ledger, cancel_of(ledger, lease))

@@ -95,3 +95,14 @@ def test_a_balance_over_u64_is_refused() -> None:
     accepted(ledger, ledger.chain("alice").send(ledger, BOB, 1))
     accepted(ledger, ledger.chain("alice").receive(ledger, source))
     assert account_of(ledger, "alice").xusd == U64_MAX
+
+
+def test_checks_run_in_their_order() -> None:
+    """The source before its asset, that before the balance."""
+    ledger, source = with_pending()
+    good = ledger.chain("carol").receive(ledger, source)
+    wrong = {"source": UNKNOWN, "asset": Asset.XE, "balance": 0}
+    for outcome, name in zip((Outcome.GAP_SOURCE, Outcome.BAD_ASSET, Outcome.BAD_BALANCE), list(wrong), strict=True):
+        refused(ledger, altered(ledger, "carol", good, **wrong), outcome)
+        del wrong[name]
+    accepted(ledger, good)

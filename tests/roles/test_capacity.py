@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from tests.support.ledger import DAY, NOW, SMALL, Chain, address_of
+from tests.support.ledger import DAY, NOW, SMALL, Chain, address_of, key_of
 from tests.support.store import GENESIS, land, open_store
 from xnode.core.lease import LeaseState, Resources
 from xnode.core.market import NOTHING, OFFER_VALID_FOR, Request
+from xnode.core.provision import ACCEPT_WITHIN
 from xnode.core.values import Hash
-from xnode.roles.capacity import Capacity
+from xnode.roles.capacity import IMAGES, PROMISES, Capacity
 from xnode.store.store import Store
 
 ALICE, BOB = Chain(GENESIS, "alice"), Chain(GENESIS, "bob")
@@ -15,7 +16,12 @@ TWICE = Resources(*(2 * value for value in SMALL))
 
 
 def request(number: int, resources: Resources = SMALL) -> Request:
-    return Request(Hash(bytes([number]) * 32), address_of("alice"), resources, DAY, "debian-12", NOW)
+    access = key_of("alice-access").public_key
+    return Request(Hash(bytes([number]) * 32), address_of("alice"), resources, DAY, access, "", NOW)
+
+
+def reserve(capacity: Capacity, number: int, image: str = "debian-12", now: int = NOW, consumer: str = "alice") -> bool:
+    return capacity.reserve(request(number)._replace(consumer=address_of(consumer)), image, now)
 
 
 def capacity_of(store: Store, whole: Resources = TWICE) -> Capacity:
@@ -37,7 +43,7 @@ def accept(store: Store, lease_hash: Hash) -> None:
 def test_offers_hold_capacity_until_they_end(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         capacity = capacity_of(store)
-        assert [capacity.reserve(request(number), NOW) for number in (1, 2, 3)] == [True, True, False]
+        assert [reserve(capacity, number) for number in (1, 2, 3)] == [True, True, False]
         assert capacity.available(NOW) == NOTHING
         assert capacity.available(NOW + OFFER_VALID_FOR) == TWICE
 
@@ -45,7 +51,7 @@ def test_offers_hold_capacity_until_they_end(tmp_path: Path) -> None:
 def test_a_lease_counts_once_from_offer_to_end(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         capacity = capacity_of(store)
-        assert capacity.reserve(request(1), NOW)
+        assert reserve(capacity, 1)
         lease_hash = open_lease(store)
         lease = capacity.leases(LeaseState.CREATED)[0]
         assert capacity.available(NOW) == SMALL
@@ -68,7 +74,7 @@ def test_a_lease_without_an_offer_takes_only_what_is_free(tmp_path: Path) -> Non
         capacity = capacity_of(store, SMALL)
         open_lease(store)
         lease = capacity.leases(LeaseState.CREATED)[0]
-        assert capacity.reserve(request(1)._replace(consumer=address_of("anna")), NOW)
+        assert reserve(capacity, 1, consumer="anna")
         assert not capacity.admit(lease, NOW), "it is promised to anna"
         assert capacity.admit(lease, NOW + OFFER_VALID_FOR)
         assert capacity.image_of(lease.lease_hash) == ""
@@ -78,9 +84,79 @@ def test_only_current_leases_are_kept(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         capacity = capacity_of(store)
         lease_hash = open_lease(store)
-        capacity.count_in(capacity.leases(LeaseState.CREATED)[0], "debian-12")
+        capacity.count_in(capacity.leases(LeaseState.CREATED)[0])
         assert capacity.available(NOW) == SMALL
         capacity.keep_only({lease_hash})
         assert capacity.available(NOW) == SMALL
         capacity.keep_only(set())
         assert capacity.available(NOW) == TWICE
+
+
+def notes(store: Store) -> tuple[int, int]:
+    """How many promises and images are on disk."""
+    with store.snapshot() as view:
+        promises, images = (len(list(view.notes(space, 100))) for space in (PROMISES, IMAGES))
+    return promises, images
+
+
+def test_a_lease_gets_its_image_when_the_node_dies_after_the_offer(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        assert reserve(capacity_of(store), 1)
+        lease_hash = open_lease(store)
+    with open_store(tmp_path) as store:
+        capacity = capacity_of(store)
+        assert capacity.available(NOW) == SMALL
+        late = NOW + ACCEPT_WITHIN - 1
+        assert capacity.available(late) == TWICE
+        assert capacity.admit(capacity.leases(LeaseState.CREATED)[0], late)
+        assert capacity.image_of(lease_hash) == "debian-12"
+        assert notes(store) == (0, 1)
+
+
+def test_a_lease_gets_its_image_when_the_node_dies_before_there_is_a_machine(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        capacity = capacity_of(store)
+        assert reserve(capacity, 1)
+        lease_hash = open_lease(store)
+        assert capacity.admit(capacity.leases(LeaseState.CREATED)[0], NOW)
+    with open_store(tmp_path) as store:
+        capacity = capacity_of(store)
+        (lease,) = capacity.leases(LeaseState.CREATED)
+        assert capacity.wanted_image(lease) == "debian-12"
+        assert capacity.admit(lease, NOW)
+        assert capacity.image_of(lease_hash) == "debian-12"
+        capacity.keep_only({lease_hash})
+        assert notes(store) == (0, 1)
+        capacity.keep_only(set())
+        assert notes(store) == (0, 0)
+        assert capacity.image_of(lease_hash) == ""
+
+
+def test_two_requests_of_one_size_keep_their_images(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        capacity = capacity_of(store)
+        other = request(2)._replace(access_pub_key=key_of("other-access").public_key)
+        assert reserve(capacity, 1, "debian-12")
+        assert capacity.reserve(other, "tiny", NOW)
+        lease_hash = open_lease(store)
+        assert capacity.admit(capacity.leases(LeaseState.CREATED)[0], NOW)
+        assert capacity.image_of(lease_hash) == "debian-12"
+        assert notes(store) == (1, 1)
+
+
+def test_promises_that_nobody_took_go_with_a_later_offer(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        capacity = capacity_of(store)
+        assert reserve(capacity, 1)
+        assert reserve(capacity, 2, now=NOW + OFFER_VALID_FOR)
+        assert notes(store) == (2, 0)
+        assert reserve(capacity, 3, now=NOW + OFFER_VALID_FOR + ACCEPT_WITHIN)
+        assert notes(store) == (2, 0)
+
+
+def test_a_promise_of_another_version_is_left_alone(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        with store.transaction() as transaction:
+            transaction.put_note(PROMISES, b"k" * 64, b"another form")
+            transaction.commit()
+        assert capacity_of(store).available(NOW) == TWICE

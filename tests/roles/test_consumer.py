@@ -10,7 +10,7 @@ from xnode.core.faults import CallerFault, Fault, Unavailable, WrongState
 from xnode.core.genesis import Allocation
 from xnode.core.lease import LeaseState
 from xnode.core.machine import MachineStatus
-from xnode.core.market import LeaseForm
+from xnode.core.market import Decline, LeaseForm, Offer, Request
 from xnode.core.provision import CANCEL_AFTER
 from xnode.core.values import NS, Asset
 
@@ -152,3 +152,47 @@ async def test_a_caller_who_leaves_gets_the_money_back(village: Village, autojum
     assert [lease.state for lease in alice.leases()] == [LeaseState.CANCELLED]
     await until(lambda: not village.disk("bob").machines, 20, "the machine's end")
     await village.agreed()
+
+
+async def test_a_machine_has_the_image_that_was_asked_for(village: Village, autojump_clock: object) -> None:
+    await village.start_market("alice", bob=ROOMY)
+    consumer = village.nodes["alice"].roles.consumer
+    chosen = await consumer.request(FORM._replace(image="roomy"))
+    default = await consumer.request(FORM)
+    machines = village.disk("bob").machines
+    assert (machines[chosen].spec.image, machines[default].spec.image) == ("roomy", "debian-12")
+
+
+async def test_an_image_that_nobody_has_is_refused_with_those_that_there_are(
+    village: Village, autojump_clock: object
+) -> None:
+    await village.start_market("alice", bob=ROOMY)
+    consumer = village.nodes["alice"].roles.consumer
+    with pytest.raises(CallerFault, match="does not have the image windows; it offers: debian-12, roomy"):
+        await consumer.request(FORM._replace(image="windows"))
+    little = FORM._replace(image="roomy", resources=FORM.resources._replace(disk_gb=49))
+    with pytest.raises(CallerFault, match="needs at least 2048 MiB of memory and 50 GiB of disk"):
+        await consumer.request(little)
+
+
+async def test_an_ad_lists_the_images(village: Village, autojump_clock: object) -> None:
+    await village.start_market("alice", bob=ROOMY)
+    (ad,) = village.nodes["alice"].roles.board.ads()
+    assert ad.images == ("debian-12", "roomy")
+
+
+async def test_an_offer_of_another_image_is_not_taken(village: Village, autojump_clock: object) -> None:
+    await village.start_market("alice", bob=ROOMY)
+    offering = village.nodes["bob"].roles.offering
+    assert offering is not None
+    honest = offering.answer
+
+    def answer(request: Request) -> Offer | Decline:
+        answered = honest(request)
+        return answered._replace(image="cheaper") if isinstance(answered, Offer) else answered
+
+    offering.answer = answer  # type: ignore[method-assign]
+    alice = village.nodes["alice"]
+    with pytest.raises(CallerFault, match="offers the image 'cheaper' and not 'roomy'"):
+        await alice.roles.consumer.request(FORM._replace(image="roomy"))
+    assert alice.leases() == []

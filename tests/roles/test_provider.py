@@ -68,6 +68,23 @@ async def test_it_dies_in_the_middle_of_a_boot(village: Village, autojump_clock:
     await settled(village, found[0])
 
 
+@pytest.mark.parametrize("step", ["booting", "machine_ready"])
+async def test_the_image_outlives_a_death_before_there_is_a_machine(
+    village: Village, autojump_clock: object, step: str
+) -> None:
+    await village.start_market("alice", bob=ROOMY)
+    found: list[Hash] = []
+    bob = village.nodes["bob"]
+    bob.end_at(step)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, village.nodes["alice"], PATIENT._replace(image="roomy"), found)
+        await bob.gone.wait()
+        assert bool(village.disk("bob").machines) is (step == "machine_ready")
+        await village.again("bob", 3.0)
+    assert village.disk("bob").machines[found[0]].spec.image == "roomy"
+    await settled(village, found[0])
+
+
 @pytest.mark.parametrize("step", ["settled", "destroyed"])
 async def test_it_dies_on_the_way_to_the_end(village: Village, autojump_clock: object, step: str) -> None:
     await village.start_market("alice", bob=ROOMY)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.support.ledger import address_of
+from tests.support.ledger import TIMEKEEPER_NAMES, address_of
 from tests.support.memory_network import Weather
-from tests.support.role_node import PEOPLE, RICH, Village, until
+from tests.support.role_node import PEOPLE, REPRESENTATIVE, RICH, ROOMY, Village, until
 from tests.support.voters import (
     balance,
     chosen,
@@ -92,6 +92,12 @@ async def test_they_meet_after_a_partition(village: Village, autojump_clock: obj
     assert winner == (accept if "alice" in island else cancel)
     check_ends(village, lease_hash, winner)
     await settled(village)
+    loser, told = ("alice", "cancel_lost") if winner == accept else ("bob", "accept_lost")
+    assert told in village.nodes[loser].steps(lease_hash)
+    fate = village.nodes[loser].roles.voting.fate(hash_of(village, cancel if winner == accept else accept))
+    assert fate is not None
+    assert fate.describe().endswith(hash_of(village, winner).hex())
+    assert fate.reason == "rival_lost"
 
 
 async def test_what_rests_on_the_loser_is_taken_back(village: Village, autojump_clock: object) -> None:
@@ -107,6 +113,35 @@ async def test_what_rests_on_the_loser_is_taken_back(village: Village, autojump_
     assert await chosen(village, [accept, cancel], 120) == accept
     await settled(village)
     assert not any(has(node, one) for node in village.nodes.values() for one in spent)
+
+
+async def test_a_provider_whose_acceptance_lost_destroys_the_machine_with_the_proof(
+    village: Village, autojump_clock: object
+) -> None:
+    """A Byzantine consumer cancels without asking; the provider, cut off with two timekeepers, has just accepted."""
+    await spread(village, "alice", "anna", "carol")
+    for name in TIMEKEEPER_NAMES:
+        await village.start(name, timekeeper=True)
+    bob = await village.start("bob", capacity=ROOMY)
+    await village.start(REPRESENTATIVE)
+    await village.ready()
+    alice = village.nodes["alice"]
+    lease_hash = await lease_to(village, "alice", "bob")
+    await village.internet.part(peer_ids("bob", *TIMEKEEPER_NAMES[:2]))
+    cancel = step_block(village, alice, "alice", "cancel", lease_hash)
+    await give(alice, cancel)
+    await until(lambda: "accepted" in bob.steps(lease_hash), 60, "the acceptance")
+    assert is_confirmed(alice, hash_of(village, cancel))
+    await trio.sleep(10)
+    assert lease_hash in village.disk("bob").machines, "nothing that may still lose ends a machine"
+    await village.internet.part(())
+    await until(lambda: lease_hash in village.disk("bob").destroyed, 60, "the machine's end")
+    assert village.disk("bob").destroyed[lease_hash].evidence == hash_of(village, cancel)
+    assert village.disk("bob").destroyed[lease_hash].reason == "cancelled"
+    steps = bob.steps(lease_hash)
+    assert steps.index("accepted") < steps.index("accept_lost") < steps.index("destroyed")
+    await settled(village)
+    assert balance(bob, address_of("bob")) == RICH, "its stake is back"
 
 
 async def test_all_nodes_restart_in_between(village: Village, autojump_clock: object) -> None:

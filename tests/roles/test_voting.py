@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from tests.support.ledger import DAY, address_of
+from tests.support.ledger import DAY, address_of, key_of
 from tests.support.memory_network import Weather
 from tests.support.role_node import FORM, PEOPLE, REPRESENTATIVE, RICH, ROOMY, RoleNode, Village, until, virtual_clock
 from tests.support.voters import (
@@ -22,9 +22,11 @@ from tests.support.voters import (
 from xnode.core.blocks import Block, Send
 from xnode.core.ledger import Outcome
 from xnode.core.values import Address, Asset, Hash
-from xnode.core.votes import Position
+from xnode.core.votes import VOTES, Position, Vote, VoteBundle
+from xnode.net.network import Verdict
 from xnode.roles.author import Draft
-from xnode.roles.voting import Voting
+from xnode.roles.topics import Topics
+from xnode.roles.voting import VOTES_TOPIC, Voting
 
 pytestmark = pytest.mark.slow
 
@@ -172,6 +174,48 @@ async def test_a_restarted_representative_votes_as_before(village: Village, auto
     assert max(map(len, seen.values())) == 1
 
 
+async def test_no_final_vote_is_said_before_it_is_on_disk(village: Village, autojump_clock: object) -> None:
+    """Nor is any in an answer to a peer; votes that go out together are written together."""
+    await spread(village, *PEOPLE)
+    bob = village.nodes["bob"]
+    said: list[Vote] = []
+    sign = bob.roles.voting._sign
+
+    def spy(votes: list[Vote]) -> tuple[bytes, ...]:
+        finals = [vote for vote in votes if vote.is_final]
+        for vote in finals:
+            key = vote.position.account + vote.position.previous
+            assert final_notes(bob).get(key) == vote.block_hash or is_confirmed(bob, vote.block_hash)
+        said.extend(finals)
+        return sign(votes)
+
+    bob.roles.voting._sign = spy  # type: ignore[method-assign]
+    alice = village.nodes["alice"]
+    for _ in range(5):
+        await alice.roles.author.append(Draft(Asset.XUSD, -1, Send(address_of("dora"), 1)))
+        bob.roles.voting.answer([Position(vote.position.account, vote.block_hash) for vote in said])
+    await settled(village)
+    assert len(said) >= 5
+
+
+async def test_votes_are_passed_on_for_who_has_weight_only(village: Village, autojump_clock: object) -> None:
+    await spread(village, *PEOPLE)
+    judge = village.nodes["alice"].roles
+    topic = Topics()
+    topic.wire(lambda _: True, judge.replica, judge.board, judge.contacts, judge.voting)
+    votes = (Vote(Position(address_of("alice"), Hash(bytes(32))), Hash(bytes(32)), False),)
+
+    def verdict(name: str, signer: str) -> Verdict:
+        bundle = VoteBundle(address_of(name), 1, votes)
+        wire = VOTES.sign(village.genesis.network_key, key_of(signer), bundle)
+        return topic.table()[VOTES_TOPIC].validate(peer_ids("bob")[0], wire).verdict
+
+    assert verdict("bob", "bob") is Verdict.ACCEPT
+    assert verdict("mallory", "mallory") is Verdict.IGNORE
+    assert topic.ignored["votes_without_weight"] == 1
+    assert verdict("bob", "mallory") is Verdict.REJECT
+
+
 async def test_all_representatives_crash_in_the_middle(village: Village, autojump_clock: object) -> None:
     await spread(village, *PEOPLE)
     alice = village.nodes["alice"]
@@ -307,6 +351,24 @@ async def test_a_chain_that_waited_long_is_confirmed_without_end(village: Villag
         await alice.roles.author.append(Draft(Asset.XUSD, -1, Send(address_of("dora"), 1)))
     await village.start(REPRESENTATIVE)
     await settled(village, 60)
+
+
+async def test_weights_that_have_just_left_hold_nothing_up_for_long(village: Village, autojump_clock: object) -> None:
+    """All weight moves from the representative to others, who have frozen the old weights when it ends."""
+    await village.start(REPRESENTATIVE)
+    for name in PEOPLE:
+        await village.start(name)
+    await village.ready()
+    alice = village.nodes["alice"]
+    await village.internet.part(peer_ids(REPRESENTATIVE))
+    moved = []
+    for name in PEOPLE:
+        with village.nodes[name].store.snapshot() as view:
+            own = {"representative": address_of(name), "timestamp": virtual_clock()()}
+            moved.append(await give(village.nodes[name], chain_of(village, name).claim(view, **own)))
+    await village.crash(REPRESENTATIVE)
+    await until(lambda: all(is_confirmed(alice, one) for one in moved), 60, "what the old weights held up")
+    await settled(village)
 
 
 async def test_a_lease_under_loss_and_delay(village: Village, autojump_clock: object) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import trio
 
@@ -22,6 +22,7 @@ from xnode.core.faults import OperatorFault
 from xnode.core.genesis import Genesis
 from xnode.core.lease import Resources
 from xnode.core.machine import Machine, MachineSpec
+from xnode.core.market import GuestImage
 from xnode.core.orphan import OrphanProof, Proof
 from xnode.core.values import Hash
 from xnode.net.tunnel import TunnelLimits
@@ -32,6 +33,8 @@ from xnode.store.store import Store
 
 DISK_FAULTS = frozenset({"store_write_failed"})
 RESTART_SECONDS = 2.0  # after an end that nobody planned
+
+IMAGES: Final = (GuestImage("debian-12", 0, 1),)
 
 
 class Role(NamedTuple):
@@ -165,7 +168,7 @@ class Member:
     def _make_roles(self, store: Store, topics: Topics, network: MemoryNetwork) -> Roles:
         hosting = None
         if self.role.capacity is not None:
-            terms = Terms(self.role.multiplier_milli, "tcg", ("debian-12",))
+            terms = Terms(self.role.multiplier_milli, "tcg", lambda: IMAGES, IMAGES[0].name)
             hosting = Hosting(WatchedDriver(self), self.role.capacity, terms)
         settings = Settings(self.role.is_timekeeper, hosting, TunnelLimits())
         roles = make_roles(self.name, store, topics, network, self.clock, settings)

@@ -43,4 +43,4 @@ class Table:
     def tick(self, after: int) -> tuple[Effect, ...]:
         """A tick, `after` ns later."""
         self.now += after
-        return self.elections.on_tick(self.now)
+        return self.elections.on_tick(self.now, self.weights)

@@ -116,6 +116,7 @@ class MemoryNode(NodePort):
             certificate_hash=ZERO_HASH,
             accelerator="kvm",
             last_seen=NOW,
+            images=("debian", "tiny"),
         )
         others = (view._replace(address=address_of(name)) for name in ("carol", "dave"))
         return tuple(sorted((view, *others)))

@@ -16,7 +16,7 @@ from tests.support.memory_network import Internet, MemoryNetwork, Weather, open_
 from xnode.core.genesis import Allocation, Genesis
 from xnode.core.lease import LeaseRecord, LeaseState, Resources
 from xnode.core.ledger import AccountRecord, supply_balances
-from xnode.core.market import LeaseForm
+from xnode.core.market import GuestImage, LeaseForm
 from xnode.core.orphan import OrphanProof
 from xnode.core.values import NS, Address, Asset, Hash
 from xnode.net.handshake import Handshake, Hello
@@ -68,6 +68,7 @@ class Setup(NamedTuple):
     clock_ahead: float = 0.0
     slow_start: float = 0.0
     orphan_grace: int = 3600
+    images: tuple[GuestImage, ...] = (GuestImage("debian-12", 256, 1), GuestImage("roomy", 2048, 50))
 
 
 class RoleNode:
@@ -217,7 +218,7 @@ class Village:
     ) -> Roles:
         hosting = None
         if setup.capacity is not None:
-            terms = Terms(setup.multiplier_milli, "tcg", ("debian-12",))
+            terms = Terms(setup.multiplier_milli, "tcg", lambda: setup.images, setup.images[0].name)
             driver = FakeDriver(self.disk(setup.name), clock)
             hosting = Hosting(driver, setup.capacity, terms, setup.orphan_grace)
         settings = Settings(setup.timekeeper, hosting, TunnelLimits())

@@ -14,7 +14,6 @@ from tests.support.qemu import CHECKOUT, ended, new_consumer, new_spec, open_dri
 from xnode.core.faults import CallerFault, MachineFault, OperatorFault, Unavailable, WrongState
 from xnode.core.machine import MachineStatus
 from xnode.vm import cpio, images, qemu_process, ssh_keys
-from xnode.vm.guest.store import Build
 from xnode.vm.limits import POWER_OFF_SECONDS
 from xnode.vm.state import machine_uuid
 
@@ -158,8 +157,7 @@ def broken_store(tiny_image, tmp_path):
         shutil.copytree(tiny_image, image)
         with (image / "initrd").open("ab") as file:
             file.write(cpio.write_archive(entries))
-        build = Build("tiny", 128, {})
-        manifest = images.render_manifest(build.kind, build.least_memory_mb, {}, image)
+        manifest = images.render_manifest("tiny", images.Least(128), {}, image)
         (image / "manifest.json").write_bytes(manifest)
         return store
 

@@ -34,6 +34,7 @@ class ProviderView(NamedTuple):
     accelerator: str
     last_seen: int
     closed: str = ""  # why it takes no lease at all: draining or host_full
+    images: tuple[str, ...] = ()
     score: int | None = None  # of its performance certificate, where it has one
 
 

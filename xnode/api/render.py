@@ -64,6 +64,7 @@ PROVIDER: Final = record(
     score=MAYBE_INTEGER,
     settled_leases=INTEGER,
     unfulfilled_leases=INTEGER,
+    images=listing(TEXT),
     last_seen=INTEGER,
     closed=TEXT,
 )
@@ -136,6 +137,7 @@ def provider_json(provider: ProviderView, history: ProviderRecord) -> dict[str, 
         "score": provider.score,
         "settled_leases": history.settled,
         "unfulfilled_leases": history.unfulfilled,
+        "images": list(provider.images),
         "last_seen": provider.last_seen,
         "closed": provider.closed,
     }

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from xnode.core.faults import CallerFault
 from xnode.core.lease import Resources
 from xnode.core.machine import HostRoom
-from xnode.core.market import fits, minus
+from xnode.core.market import GuestImage, fits, minus
 
 DRAINING: Final = "draining"
 HOST_FULL: Final = "host_full"
@@ -31,7 +31,8 @@ class Standing(NamedTuple):
 
     is_draining: bool
     durations: tuple[int, int]  # s, the least and the most
-    images: tuple[str, ...]
+    images: tuple[GuestImage, ...]
+    default_image: str
     multiplier_milli: int
     xusd: int
     timekeepers: int
@@ -47,8 +48,8 @@ def refusal(wish: Wish, standing: Standing) -> CallerFault | None:
         return CallerFault(DRAINING, "this provider takes no new leases (its operator drains it): choose another")
     if not least <= wish.duration <= most:
         return CallerFault("bad_duration", f"{least} to {most} s")
-    if wish.image and wish.image not in standing.images:
-        return CallerFault("no_image", f"this provider offers: {', '.join(standing.images)}")
+    if flaw := image_flaw(wish, standing):
+        return flaw
     if wish.multiplier_milli < standing.multiplier_milli:
         return CallerFault("low_price", f"this provider asks {standing.multiplier_milli} thousandths of the rates")
     if standing.xusd < wish.stake:
@@ -59,6 +60,21 @@ def refusal(wish: Wish, standing: Standing) -> CallerFault | None:
         return CallerFault(HOST_FULL, why)
     if not fits(wish.resources, standing.free):
         return CallerFault("no_capacity", _shortage(wish.resources, standing.free))
+    return None
+
+
+def image_flaw(wish: Wish, standing: Standing) -> CallerFault | None:
+    """Whether the guest asked for, or the default one, is not there or does not fit; a zero asks for its least."""
+    name = wish.image or standing.default_image
+    image = next((item for item in standing.images if item.name == name), None)
+    if image is None:
+        what = f"the image {name}" if wish.image else "its default image"
+        offered_ones = ", ".join(item.name for item in standing.images) or "none"
+        return CallerFault("no_image", f"this provider does not have {what}; it offers: {offered_ones}")
+    least, (_, memory_mb, disk_gb) = image, wish.resources
+    if 0 < memory_mb < least.least_memory_mb or max(disk_gb, 1) < least.least_disk_gb:
+        needs = f"{least.least_memory_mb} MiB of memory and {least.least_disk_gb} GiB of disk"
+        return CallerFault("image_too_big", f"the image {name} needs at least {needs}")
     return None
 
 

@@ -54,9 +54,11 @@ class Election:
     ) -> None:
         self.position = position
         self.opened_at = now
+        self.frozen_at = now
         self.tally = Tally(weights)
         self.candidates: dict[Hash, bool] = {}  # in order of arrival -> whether we may vote for it
         self.rivalries: dict[Hash, Rivalry] = {}  # of the candidates that want a lease's step
+        self._account = own
         self._own = own if own is not None and weights.of(own) else None
         self._own_final = own_final
         self._patience = Patience(now)
@@ -118,6 +120,26 @@ class Election:
         own = self.own_vote()
         _, *staged = self.candidates
         return [block_hash for block_hash in staged if own is None or own.block_hash != block_hash]
+
+    def is_out_of_reach(self, weights: Weights) -> bool:
+        """Whether those who have weight now (`weights`) could no longer make up 67 % of the frozen one, even all
+        together: then waiting for them is in vain."""
+        frozen = self.tally.weights
+        left = sum(min(units, weights.of(address)) for address, units in frozen.by_representative.items())
+        return not frozen.is_quorum(left)
+
+    def reweigh(self, weights: Weights, now: int) -> None:
+        """Freezes these weights instead and counts all votes anew; our own final vote stays what it is."""
+        self.frozen_at = now
+        self._own = self._account if self._account is not None and weights.of(self._account) else None
+        for tally in (self.tally, *(rivalry.tally for rivalry in self.rivalries.values())):
+            tally.recount(weights)
+
+    def silent(self) -> set[Address]:
+        """Who has weight here and has not voted, where there is something to vote for."""
+        if not self._votable():
+            return set()
+        return set(self.tally.weights.by_representative.keys() - self.tally.ballots.keys())
 
     def close(self) -> list[Rivalry]:
         """It is over: its candidates are nobody's rivals any more; returns the rivalries that they have left."""

@@ -14,6 +14,7 @@ confirmed: its previous and the block that it refers to. So a confirmed block ne
 | unknown | block, all places taken, some by contests | open | Expired for the oldest contest |
 | open | another block | open | staged; NotOpened(forks_full), or Dropped for the least supported |
 | open | final votes of 67 % | confirmed | Confirmed |
+| open | REWEIGH_NS passed, and who has weight now can't reach 67 % of the frozen | open | as with the weights of now |
 | open | ELECTION_LIFETIME_NS passed | unknown | Expired: offered again it opens with new weights |
 | open | what rests on its block was confirmed | confirmed | none |
 | open | its block was rolled back with what it rests on | unknown | none |
@@ -54,6 +55,9 @@ ELECTIONS_MAX: Final = 10_000
 ELECTIONS_PER_ACCOUNT_MAX: Final = 16
 ELECTION_LIFETIME_NS: Final = 300 * NS
 TICK_ELECTIONS_MAX: Final = 1_000  # worked on in one tick; the others are worked on in the next
+REWEIGH_NS: Final = 10 * NS  # after which an election that its frozen weights keep from any decision takes those of now
+SILENT_NS: Final = 10 * NS  # after which an undecided election is stuck, and who has not voted in it silent
+SILENCES_MAX: Final = 100  # elections that are looked at for that
 CONFIRMED_KEPT_MAX: Final = 10_000
 LOST_KEPT_MAX: Final = 10_000  # blocks that can never be confirmed: votes for them are ignored
 FINALS_MAX: Final = 100_000  # own final votes at positions not confirmed yet; with more we give no new ones
@@ -91,6 +95,7 @@ class Elections:
         self._lost: dict[Hash, None] = {}
         self._waiting = WaitingVotes()
         self.ignored = dict.fromkeys(VoteOutcome, 0)
+        self.reweighed = 0  # elections whose weights were frozen anew
 
     def __len__(self) -> int:
         return len(self._open)
@@ -194,9 +199,11 @@ class Elections:
         election = self._open.get(position)
         return () if election is None else tuple(election.candidates)
 
-    def on_tick(self, now: int) -> tuple[Effect, ...]:
-        """Time has passed; to be called about twice a second."""
+    def on_tick(self, now: int, weights: Weights | None = None) -> tuple[Effect, ...]:
+        """Time has passed; to be called about twice a second. `weights` are those of now."""
         effects: list[Effect] = []
+        if weights is not None:
+            effects += self._reweigh(weights, now)
         for election in [one for one in self._open.values() if now >= one.opened_at + ELECTION_LIFETIME_NS]:
             effects.append(self._expire(election))
         due = [election for election in self._open.values() if election.needs_tick(now)]
@@ -207,6 +214,22 @@ class Elections:
             effects += self._land(election.tick(now, self._may_finalise()), now)
         wanted = self._waiting.tick(now)
         return (*effects, *(WantBlock(position, block_hash) for position, block_hash in wanted))
+
+    def _reweigh(self, weights: Weights, now: int) -> list[Effect]:
+        effects: list[Effect] = []
+        old = [one for one in self._open.values() if now >= one.frozen_at + REWEIGH_NS]
+        for election in old:
+            if self._open.get(election.position) is election and election.is_out_of_reach(weights):
+                election.reweigh(weights, now)
+                self.reweighed += 1
+                effects += self._land(election.act(now, self._may_finalise()), now)
+        return effects
+
+    def silence(self, now: int) -> tuple[int, frozenset[Address]]:
+        """How many elections are stuck, and the representatives that have voted in none of these."""
+        old = [one for one in self._open.values() if now >= one.opened_at + SILENT_NS]
+        stuck = [silent for one in old[:SILENCES_MAX] if (silent := one.silent())]
+        return len(stuck), frozenset(set.intersection(*stuck)) if stuck else frozenset()
 
     def answer(self, position: Position) -> CastVote | None:
         """Our vote as it stands, for a peer that asks; final ones of positions confirmed long ago are the role's."""

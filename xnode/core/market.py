@@ -1,4 +1,4 @@
-"""The market's records, a provider's reservations and a consumer's choice (protocol section 11).
+"""The market's records and a consumer's choice (protocol section 11).
 
 Theory of operation. A consumer publishes a request; every provider answers with an offer, and reserves the capacity
 until the offer ends, or with a refusal that says why. The consumer waits a window and tries the offers in the order
@@ -19,11 +19,18 @@ AD_VALID_FOR: Final = 180 * NS
 ADS_MAX: Final = 10_000
 RECORD_WINDOW: Final = 120 * NS  # a market record further from now is of no use
 OFFER_VALID_FOR: Final = 15 * NS
-RESERVATIONS_MAX: Final = 1_000
 WINDOW_AFTER_FIRST: Final = 2.0  # seconds the matcher waits after the first offer
 WINDOW_IN_ALL: Final = 30.0  # seconds it waits where no offer comes
 OFFERS_MAX: Final = 1_000  # kept of one request
 NOTHING: Final = Resources(0, 0, 0)
+
+
+class GuestImage(NamedTuple):
+    """A guest that a provider offers, and the least memory (MiB) and disk (GiB) that it fits into."""
+
+    name: str
+    least_memory_mb: int
+    least_disk_gb: int
 
 
 class Ad(NamedTuple):
@@ -48,6 +55,7 @@ class Request(NamedTuple):
     consumer: Address
     resources: Resources
     duration: int
+    access_pub_key: PublicKey  # by which the lease is known as this request's: a lease block names no request
     image: str
     timestamp: int
 
@@ -60,6 +68,7 @@ class Offer(NamedTuple):
     cost: int
     multiplier_milli: int
     certificate_hash: Hash
+    image: str  # the guest that the machine will have, also where none was asked for
     valid_until: int
     timestamp: int
 
@@ -122,57 +131,6 @@ def minus(capacity: Resources, taken: Iterable[Resources]) -> Resources:
     """What is left, never below zero."""
     sums = [sum(column) for column in zip(NOTHING, *taken, strict=True)]
     return Resources(*(max(0, have - used) for have, used in zip(capacity, sums, strict=True)))
-
-
-class Reservation(NamedTuple):
-    """Capacity held for an offer until `until` (ns)."""
-
-    consumer: Address
-    resources: Resources
-    image: str
-    until: int
-
-
-class Reservations:
-    """What a provider has promised but not yet leased, by consumer and request id: anybody can copy an id."""
-
-    def __init__(self) -> None:
-        self._held: dict[tuple[Address, Hash], Reservation] = {}
-
-    def reserve(self, request_id: Hash, reservation: Reservation, now: int) -> bool:
-        """Holds it; False where there are too many or this request is already held."""
-        self._expire(now)
-        key = (reservation.consumer, request_id)
-        if key in self._held or len(self._held) >= RESERVATIONS_MAX:
-            return False
-        self._held[key] = reservation
-        return True
-
-    def find(self, consumer: Address, resources: Resources, now: int) -> Reservation | None:
-        """A consumer's reservation of these resources, which stays."""
-        self._expire(now)
-        return next((item for item in self._held.values() if _is_for(item, consumer, resources)), None)
-
-    def redeem(self, consumer: Address, resources: Resources, now: int) -> Reservation | None:
-        """Turns a consumer's reservation into a lease: frees it here, because the lease counts from now on."""
-        self._expire(now)
-        for key, held in self._held.items():
-            if _is_for(held, consumer, resources):
-                return self._held.pop(key)
-        return None
-
-    def held(self, now: int) -> tuple[Resources, ...]:
-        """What is held now."""
-        self._expire(now)
-        return tuple(item.resources for item in self._held.values())
-
-    def _expire(self, now: int) -> None:
-        for key in [key for key, item in self._held.items() if item.until <= now]:
-            del self._held[key]
-
-
-def _is_for(item: Reservation, consumer: Address, resources: Resources) -> bool:
-    return item.consumer == consumer and item.resources == resources
 
 
 def cheapest(offers: Sequence[Offer]) -> tuple[Offer, ...]:

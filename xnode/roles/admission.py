@@ -10,7 +10,8 @@ from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord, Resources
 from xnode.core.ledger import AccountRecord
 from xnode.core.machine import HostRoom
-from xnode.core.market import Request, Reservation
+from xnode.core.market import GuestImage, Request
+from xnode.core.reservations import Key
 from xnode.roles.capacity import Capacity
 from xnode.roles.drain import Drain
 from xnode.vm.driver import Driver
@@ -23,7 +24,8 @@ class Terms(NamedTuple):
 
     multiplier_milli: int
     accelerator: str
-    images: tuple[str, ...]
+    images: Callable[[], tuple[GuestImage, ...]]  # what the image store holds now
+    default_image: str
 
 
 class Admission:
@@ -59,7 +61,7 @@ class Admission:
         if self._capacity.is_admitted(lease.lease_hash):
             return None
         promise = self._capacity.promise(lease, now)
-        image = promise.image if promise else ""
+        image = self._capacity.wanted_image(lease)
         wish = Wish(lease.resources, lease.duration, image, lease.stake, lease.multiplier_milli, promise is not None)
         # the timekeepers are asked for when the machine is up
         return refusal(wish, self._standing(now, promise)._replace(timekeepers_needed=0))
@@ -76,12 +78,13 @@ class Admission:
             return DRAINING
         return HOST_FULL if host_shortage(LEAST, self._host(now, None)) else ""
 
-    def _standing(self, now: int, promise: Reservation | None) -> Standing:
+    def _standing(self, now: int, promise: Key | None) -> Standing:
         timing = self._genesis.timing
         return Standing(
             is_draining=bool(self._drain.since),
             durations=(timing.lease_duration_min, timing.lease_duration_max),
-            images=self._terms.images,
+            images=self._terms.images(),
+            default_image=self._terms.default_image,
             multiplier_milli=self._terms.multiplier_milli,
             xusd=self._account().xusd,
             timekeepers=self._timekeepers_reachable(),
@@ -90,6 +93,6 @@ class Admission:
             host=self._host(now, promise),
         )
 
-    def _host(self, now: int, promise: Reservation | None) -> HostRoom | None:
+    def _host(self, now: int, promise: Key | None) -> HostRoom | None:
         made = {machine.spec.lease_hash for machine in self._driver.machines()}
         return room_left(self._driver.room, self._capacity.pending(now, made, promise))

@@ -207,7 +207,9 @@ class Consumer:
         """Pays one provider and waits for its acceptance; on any other end the money is taken back."""
         draft = Draft(Asset.XUSD, -offer.cost, _body(offer, form))
         lease_hash = await self._author.append(draft, lambda identity: self._notes(identity, form, deadline))
-        self._log.record(lease_hash, "requested", f"{offer.cost} XUSD in escrow for {offer.provider.hex()}")
+        self._log.record(
+            lease_hash, "requested", f"{offer.cost} XUSD in escrow for {offer.provider.hex()}, image {offer.image}"
+        )
         self._waiting.add(lease_hash)
         try:
             await self._accepted_by(deadline, offer.provider, lease_hash)
@@ -283,7 +285,13 @@ class Consumer:
         """Good offers, best first; raises CallerFault(no_providers)."""
         request_id = Hash(self._random(32))
         request = Request(
-            request_id, self._author.address, form.resources, form.duration, form.image, timestamp=self._clock()
+            request_id,
+            self._author.address,
+            form.resources,
+            form.duration,
+            form.access_pub_key,
+            form.image,
+            timestamp=self._clock(),
         )
         answers = self._board.open_request(request_id)
         try:
@@ -326,6 +334,8 @@ class Consumer:
             return "is this node's own account"
         if form.provider is not None and offer.provider != form.provider:
             return "is not the provider that was asked for"
+        if form.image and offer.image != form.image:
+            return f"offers the image {offer.image!r} and not {form.image!r}"
         if offer.valid_until <= self._clock():
             return "its offer had ended when it came; do the clocks of both nodes agree?"
         try:

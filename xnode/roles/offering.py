@@ -10,6 +10,7 @@ from xnode.core.faults import CallerFault
 from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseState
 from xnode.core.market import AD_EVERY, OFFER_VALID_FOR, Ad, Decline, Offer, Request
+from xnode.core.records import LIST_ITEMS_MAX
 from xnode.core.values import ZERO_HASH, Address
 from xnode.roles.admission import Admission, Terms
 from xnode.roles.capacity import Capacity
@@ -66,7 +67,7 @@ class Offering:
             multiplier_milli=self._terms.multiplier_milli,
             certificate_hash=ZERO_HASH,
             accelerator=self._terms.accelerator,
-            images=self._terms.images,
+            images=tuple(image.name for image in self._terms.images())[:LIST_ITEMS_MAX],
             closed=self._admission.closed(now),
             timestamp=now,
         )
@@ -91,7 +92,8 @@ class Offering:
         if refused := self._admission.of_request(request, now):
             raise refused
         cost = price.cost(request.resources, request.duration, self._genesis.rates, self._terms.multiplier_milli)
-        if not self._capacity.reserve(request, now):
+        image = request.image or self._terms.default_image
+        if not self._capacity.reserve(request, image, now):
             raise CallerFault("no_capacity", "too many offers are open")
         return Offer(
             request.request_id,
@@ -99,6 +101,7 @@ class Offering:
             cost,
             self._terms.multiplier_milli,
             ZERO_HASH,
+            image,
             valid_until=now + OFFER_VALID_FOR,
             timestamp=now,
         )

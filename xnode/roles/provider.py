@@ -183,7 +183,7 @@ class Provider:
         if lease.state is not LeaseState.CREATED or is_too_old(lease, now):
             return False
         if machine is not None:
-            self._capacity.count_in(lease, machine.spec.image)
+            self._capacity.count_in(lease)
             return True
         refused = self._admission.of_lease(lease, now)
         if refused is not None:

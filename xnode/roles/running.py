@@ -150,7 +150,7 @@ class Roles:
 
     def quorum(self) -> Quorum:
         """Whether what is voted on can be confirmed now."""
-        return look(self.voting.weights(), self.contacts)
+        return look(self.voting.weights(), self.contacts, self.voting.silence())
 
     @property
     def limits(self) -> str:

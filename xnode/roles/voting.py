@@ -174,9 +174,14 @@ class Voting:
             self._views = (now, tuple(sorted(most_contested[:VIEWS_MAX])))
         return self._views[1]
 
+    def silence(self) -> tuple[int, frozenset[Address]]:
+        """How many elections are stuck, and the representatives that have voted in none of these."""
+        return self._elections.silence(self._monotonic())
+
     def figures(self) -> dict[str, int]:
         """Counters of what elections wanted, and how much is waiting."""
         gauges = {"elections": len(self._elections), "waiting_votes": self._elections.waiting}
+        gauges["elections_reweighed"] = self._elections.reweighed
         return {**self.counters, **gauges, "staged_forks": len(self._staged), "votes_to_send": len(self._outbox)}
 
     async def send_votes(self) -> None:
@@ -200,7 +205,9 @@ class Voting:
             if trio.current_time() >= sweep_at:
                 self._sweep()
                 sweep_at = trio.current_time() + SWEEP_EVERY
-            self._carry_out(self._elections.on_tick(self._monotonic()))
+            self._carry_out(
+                self._elections.on_tick(self._monotonic(), self.weights() if len(self._elections) else None)
+            )
             if len(self._elections) or self._elections.waiting or self._is_put_off:
                 await trio.sleep(TICK_EVERY)
             else:

@@ -3,7 +3,8 @@
     <root>/<lease hash>/machine.json    the record            (the node's, 0600)
     <root>/<lease hash>/provider_key    32 bytes, the node's own login (0600)
     <root>/<lease hash>/run/            QEMU's working directory and all that it may touch: vmlinuz, initrd with the
-                                        keys (0600), root.qcow2, disk.qcow2, console, qmp.sock, qemu.err
+                                        keys (0600), root.qcow2, disk.qcow2, console, qmp.sock, qemu.err; of an image
+                                        that boots itself seed.iso with the keys (0600) and base.qcow2 instead
 
 All of it blocks: call it in a worker thread.
 """
@@ -12,11 +13,12 @@ import os
 from pathlib import Path
 from typing import Final
 
-from xnode.core.machine import MachineSpec, machine_name
 from xnode.core.values import Hash
-from xnode.vm import cpio, ssh_keys
+from xnode.vm import machine_seed
 from xnode.vm.durable import create_file, link_or_copy, remove_tree, sync_directory
-from xnode.vm.images import INITRD, KERNEL, ROOT_DISK, Image
+from xnode.vm.images import INITRD, Image
+from xnode.vm.machine_seed import Seeds
+from xnode.vm.qemu_command import SEED
 from xnode.vm.qemu_process import Identity
 from xnode.vm.state import Record
 
@@ -35,31 +37,19 @@ def run_directory(root: Path, lease_hash: Hash) -> Path:
     return directory_of(root, lease_hash) / "run"
 
 
-def seed_archive(spec: MachineSpec, provider_seed: bytes, host_seed: bytes) -> bytes:
-    """The archive appended to the initrd, through which any guest gets its keys and its name."""
-    keys = (spec.access_key, ssh_keys.public_key_of(provider_seed))
-    lines = "".join(ssh_keys.public_line(key) + "\n" for key in keys)
-    return cpio.write_archive(
-        (
-            cpio.directory("seed", 0o700),
-            cpio.regular("seed/authorized_keys", lines.encode(), 0o600),
-            cpio.regular("seed/host_key", ssh_keys.dropbear_private(host_seed), 0o600),
-            cpio.regular("seed/hostname", machine_name(spec.lease_hash).encode() + b"\n", 0o600),
-        )
-    )
-
-
-def prepare(root: Path, record: Record, image: Image, provider_seed: bytes, host_seed: bytes) -> Path:
+def prepare(root: Path, record: Record, image: Image, seeds: Seeds) -> Path:
     """Makes everything but the disk and the record under an unfinished name, which it returns."""
     unfinished = directory_of(root, record.spec.lease_hash).with_suffix(_UNFINISHED)
     remove_tree(unfinished)
     run = unfinished / "run"
     run.mkdir(parents=True, mode=0o700)
     unfinished.chmod(0o700)
-    create_file(unfinished / PROVIDER_KEY, provider_seed)
-    seed = seed_archive(record.spec, provider_seed, host_seed)
-    create_file(run / INITRD, (image.directory / INITRD).read_bytes() + seed)
-    for name in (KERNEL, ROOT_DISK) if image.has_root_disk else (KERNEL,):
+    create_file(unfinished / PROVIDER_KEY, seeds.provider)
+    if image.boots_itself:
+        create_file(run / SEED, machine_seed.disk(record.spec, seeds))
+    else:
+        create_file(run / INITRD, (image.directory / INITRD).read_bytes() + machine_seed.archive(record.spec, seeds))
+    for name in image.checksums.keys() - {INITRD}:
         _share(image.directory / name, run / name)
     return unfinished
 
@@ -76,8 +66,10 @@ def hand_over(directory: Path, user: Identity) -> None:
     """Gives QEMU's user what is the machine's own; the shared files stay the store's."""
     if os.geteuid() != 0:
         return
-    for path in (directory / "run", directory / "run" / INITRD):
-        os.chown(path, user.uid, user.gid)
+    run = directory / "run"
+    for path in (run, run / INITRD, run / SEED):
+        if path.exists():
+            os.chown(path, user.uid, user.gid)
 
 
 def publish(unfinished: Path) -> Path:

@@ -9,10 +9,11 @@ import trio
 from xnode.core.faults import CallerFault, MachineFault, OperatorFault
 from xnode.core.keys import is_valid_point
 from xnode.core.machine import MachineSpec, MachineStatus
-from xnode.vm import images, machine_files, ssh_keys, state
+from xnode.vm import image_store, images, machine_files, ssh_keys, state
 from xnode.vm.durable import remove_tree
 from xnode.vm.images import Image
 from xnode.vm.limits import DISK_GB_MIN
+from xnode.vm.machine_seed import Seeds
 from xnode.vm.qemu_command import disk_command
 from xnode.vm.qemu_process import Identity
 from xnode.vm.state import Record
@@ -32,10 +33,13 @@ class MachineMaker:
         if not is_valid_point(spec.access_key):  # an all-zero key, say, would let anybody in
             raise CallerFault("bad_access_key", "the access key is no ed25519 public key")
         image = await trio.to_thread.run_sync(self._open, image_name)
+        if max(spec.disk_gb, DISK_GB_MIN) < image.least.disk_gb:
+            message = f"image {image_name} needs a disk of at least {image.least.disk_gb} GiB"
+            raise CallerFault("disk_too_small", message)
         provider_seed, host_seed = ssh_keys.new_seed(self._random), ssh_keys.new_seed(self._random)
         record = Record(
-            spec, image.name, max(spec.memory_mb, image.least_memory_mb), ssh_keys.public_key_of(host_seed),
-            accelerator, now, MachineStatus.PROVISIONING, now, uid=user.uid,
+            spec, image.name, max(spec.memory_mb, image.least.memory_mb), ssh_keys.public_key_of(host_seed),
+            accelerator, now, MachineStatus.PROVISIONING, now, uid=user.uid, boots_itself=image.boots_itself,
         )  # fmt: skip
         unfinished = machine_files.directory_of(self._root, spec.lease_hash).with_suffix(".new")
         try:
@@ -50,17 +54,23 @@ class MachineMaker:
 
     def _open(self, name: str) -> Image:
         image = images.open_image(self._store, name)
+        if image.architecture != images.host_architecture():
+            message = f"image {image.name} is for {image.architecture}, this host is {images.host_architecture()}"
+            raise OperatorFault("image_architecture", message + ": add the image that is made for it")
         if self._verified.get(image.name) is None or self._verified[image.name] != _fingerprint(image):
             images.verify(image)
             self._verified[image.name] = _fingerprint(image)
         return image
 
     def _prepare(self, record: Record, image: Image, user: Identity, provider_seed: bytes, host_seed: bytes) -> None:
-        unfinished = machine_files.prepare(self._root, record, image, provider_seed, host_seed)
+        seeds = Seeds(provider_seed, host_seed, self._random)
+        with image_store.locked(self._store, alone=False):
+            images.open_image(self._store, image.name)  # nobody has removed it meanwhile
+            unfinished = machine_files.prepare(self._root, record, image, seeds)
         machine_files.hand_over(unfinished, user)
 
     async def _make_disk(self, run: Path, disk_gb: int, image: Image, user: Identity) -> None:
-        argv = disk_command(max(disk_gb, DISK_GB_MIN), image.has_root_disk)
+        argv = disk_command(max(disk_gb, DISK_GB_MIN), image.base)
         try:
             result = await trio.run_process(
                 argv, cwd=run, check=False, stdout=subprocess.DEVNULL, capture_stderr=True, umask=0o077,

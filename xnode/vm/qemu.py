@@ -117,7 +117,8 @@ class QemuDriver(LocalDriver):
         boot = Boot(self._thread, self._run_directory(entry.lease_hash), _process(entry))
         port = await boot.forwarded_port(entry.record.uuid)
         address = await self._address(entry, port)
-        entry.shell = await boot.up(address, self._settings.boot_timeout, self._settings.login_timeout)
+        patience = self._settings.boot_timeout if entry.record.boots_itself else self._settings.login_timeout
+        entry.shell = await boot.up(address, self._settings.boot_timeout, patience)
         await self._move(entry, MachineStatus.RUNNING, port=port)
 
     async def _spawn(self, entry: Entry) -> None:
@@ -125,7 +126,8 @@ class QemuDriver(LocalDriver):
         for leftover in (run / CONSOLE, run / qmp.SOCKET_NAME):
             leftover.unlink(missing_ok=True)  # so that nothing of an earlier boot is taken for this one's
         spec, name = record.spec, machine_name(record.spec.lease_hash)
-        command = qemu_command(Guest(name, record.uuid, self.accelerator, max(1, spec.vcpus), record.memory_mb))
+        size = max(1, spec.vcpus), record.memory_mb
+        command = qemu_command(Guest(name, record.uuid, self.accelerator, *size, record.boots_itself))
         limit = max(spec.disk_gb, DISK_GB_MIN) * 9 // 8 + 1  # GiB: the disk, its format's tables, the console
         process = await trio.to_thread.run_sync(spawn, command, run, self._user_of(record), limit << 30)
         held = Limit(record.memory_mb + OVERHEAD_MB, max(1, spec.vcpus))

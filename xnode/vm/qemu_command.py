@@ -1,23 +1,29 @@
 """QEMU's command line. Pure. Every file name is relative to the machine's run directory, which is QEMU's working
-directory, so that an unprivileged QEMU needs no path that leads there. No secret is in it: keys are in the initrd.
+directory, so that an unprivileged QEMU needs no path that leads there. No secret is in it: keys are in the initrd or
+on the seed disk.
 """
 
 from typing import Final, NamedTuple
 
-from xnode.vm.images import INITRD, KERNEL, ROOT_DISK
+from xnode.vm.images import INITRD, KERNEL
 from xnode.vm.limits import TRANSLATIONS_MB
 from xnode.vm.qmp import SOCKET_NAME
 
 _ACCELERATORS: Final = {"kvm": "kvm", "tcg": f"tcg,tb-size={TRANSLATIONS_MB}"}
 PROGRAM: Final = "qemu-system-x86_64"
 DISK: Final = "disk.qcow2"
+SEED: Final = "seed.iso"
 CONSOLE: Final = "console"
 ERRORS: Final = "qemu.err"
 _SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 # `restrict=on` closes the host's loopback, its network and the names; `romfile=` spares the network boot ROM.
 _NETWORK: Final = "user,id=net0,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22"
 # No reboot: a panicked or rebooting guest ends its QEMU, and the node sees that.
-_KERNEL_ARGUMENTS: Final = "console=ttyS0 quiet panic=-1"
+_DIRECT_KERNEL: Final = ("-kernel", KERNEL, "-initrd", INITRD, "-append", "console=ttyS0 quiet panic=-1")
+_SEED_DISK: Final = (
+    "-drive", f"id=seed0,if=none,format=raw,file={SEED},readonly=on",
+    "-device", "virtio-blk-pci,drive=seed0,serial=seed",
+)  # fmt: skip
 
 
 class Guest(NamedTuple):
@@ -28,6 +34,7 @@ class Guest(NamedTuple):
     accelerator: str
     vcpus: int
     memory_mb: int
+    boots_itself: bool = False  # by its disk's boot loader, with a seed disk; else by our kernel and initrd
 
 
 def qemu_command(guest: Guest) -> tuple[str, ...]:
@@ -38,16 +45,16 @@ def qemu_command(guest: Guest) -> tuple[str, ...]:
         "-smp", str(guest.vcpus), "-m", str(guest.memory_mb),
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-sandbox", _SANDBOX,
         "-chardev", f"file,id=console,path={CONSOLE},append=on", "-serial", "chardev:console",
-        "-kernel", KERNEL, "-initrd", INITRD, "-append", _KERNEL_ARGUMENTS,
         "-netdev", _NETWORK, "-device", "virtio-net-pci,netdev=net0,romfile=",
         "-drive", f"id=disk0,if=none,format=qcow2,file={DISK},discard=unmap",
-        "-device", "virtio-blk-pci,drive=disk0,serial=root",
+        "-device", "virtio-blk-pci,drive=disk0,serial=root" + (",bootindex=0" if guest.boots_itself else ""),
+        *(_SEED_DISK if guest.boots_itself else _DIRECT_KERNEL),
         "-device", "virtio-rng-pci",
         "-qmp", f"unix:{SOCKET_NAME},server=on,wait=off",
     )  # fmt: skip
 
 
-def disk_command(disk_gb: int, over_root_disk: bool) -> tuple[str, ...]:
-    """Makes the machine's disk: `disk_gb` GiB of virtual size, empty or over the image's root disk."""
-    backing = ("-b", ROOT_DISK, "-F", "qcow2") if over_root_disk else ()
+def disk_command(disk_gb: int, base: str) -> tuple[str, ...]:
+    """Makes the machine's disk: `disk_gb` GiB of virtual size, over the image's disk `base` or, without one, empty."""
+    backing = ("-b", base, "-F", "qcow2") if base else ()
     return ("qemu-img", "create", "-q", "-f", "qcow2", *backing, DISK, f"{disk_gb}G")

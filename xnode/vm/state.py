@@ -34,6 +34,7 @@ class Record(NamedTuple):
     started_ticks: int = 0
     ssh_port: int = 0
     uid: int = 0  # QEMU's user, where the machine has one of its own
+    boots_itself: bool = False  # by its disk's boot loader; else by our kernel and initrd
 
     @property
     def uuid(self) -> str:

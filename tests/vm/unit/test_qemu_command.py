@@ -33,5 +33,16 @@ def test_no_path_leaves_the_machines_directory():
 
 
 def test_disk_stands_over_the_root_disk_where_the_image_has_one():
-    assert disk_command(3, False)[-2:] == ("disk.qcow2", "3G")
-    assert disk_command(3, True)[5:] == ("-b", "root.qcow2", "-F", "qcow2", "disk.qcow2", "3G")
+    assert disk_command(3, "")[-2:] == ("disk.qcow2", "3G")
+    assert disk_command(3, "root.qcow2")[5:] == ("-b", "root.qcow2", "-F", "qcow2", "disk.qcow2", "3G")
+
+
+def test_a_guest_boots_by_our_kernel_or_by_its_own_disk_and_never_by_both():
+    own = qemu_command(Guest("xnode-abc", "1-2-3", "tcg", 2, 512, boots_itself=True))
+    direct = {"-kernel", "-initrd", "-append"}
+    assert direct <= set(COMMAND)
+    assert not direct & set(own)
+    assert [word for word in own if "bootindex" in word] == ["virtio-blk-pci,drive=disk0,serial=root,bootindex=0"]
+    assert [word for word in COMMAND if "bootindex" in word] == []
+    (seed,) = [word for word in own if "seed.iso" in word]
+    assert "readonly=on" in seed

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xnode.core.faults import Fault
+from xnode.vm.guest.build_cloud import build_cloud
 from xnode.vm.guest.build_debian import build_debian
 from xnode.vm.guest.build_tiny import build_tiny
 
-_BUILDERS = {"tiny": build_tiny, "debian": build_debian}
+_BUILDERS = {"tiny": build_tiny, "debian": build_debian, "cloud": build_cloud}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from xnode.vm.cpio import Entry
 from xnode.vm.guest import kernel, libraries, packages
 from xnode.vm.guest.packages import Apt
 from xnode.vm.guest.store import Build, build_once
+from xnode.vm.images import Least
 
 KIND: Final = "tiny"
 _PROGRAM_PACKAGES: Final = ("busybox-static", "dropbear-bin", "e2fsprogs")
@@ -40,7 +41,7 @@ def build_tiny(store: Path, report: Callable[[str], None]) -> Path:
         report(f"downloading {len(debs)} packages")
         _build(apt.download(debs.values(), work / "debs"), work, image, report)
 
-    return build_once(store, Build(KIND, _LEAST_MEMORY_MB, debs), make, report)
+    return build_once(store, Build(KIND, Least(_LEAST_MEMORY_MB), debs), make, report)
 
 
 def _build(files: list[Path], work: Path, image: Path, report: Callable[[str], None]) -> None:

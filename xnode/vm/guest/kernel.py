@@ -44,8 +44,8 @@ def kernel_packages(apt: Apt) -> dict[str, Package]:
     raise OperatorFault("package_missing", f"apt knows none of {', '.join(_META_PACKAGES)}: run apt-get update")
 
 
-def find_kernel(tree: Path) -> Kernel:
-    """The kernel in an unpacked tree; raises OperatorFault(kernel_unsuitable) when it lacks a driver."""
+def find_kernel(tree: Path, wanted: tuple[str, ...] = ()) -> Kernel:
+    """The kernel in an unpacked tree, with modules `wanted` besides; raises OperatorFault(kernel_unsuitable)."""
     images = sorted(tree.glob("boot/vmlinuz-*"))
     folders = sorted([*tree.glob("lib/modules/*/kernel"), *tree.glob("usr/lib/modules/*/kernel")])
     if not images or not folders:
@@ -53,10 +53,10 @@ def find_kernel(tree: Path) -> Kernel:
     found = {path.name.split(".")[0]: path for path in folders[0].rglob("*.ko*")}
     built_in = (folders[0].parent / "modules.builtin").read_text().split()
     present = {Path(line).name.split(".")[0] for line in built_in}
-    missing = set(_NEEDED) - found.keys() - present - _OPTIONAL
+    missing = {*_NEEDED, *wanted} - found.keys() - present - _OPTIONAL
     if missing:
         raise OperatorFault("kernel_unsuitable", f"the kernel has no {', '.join(sorted(missing))}")
-    return Kernel(images[0], tuple(found[name] for name in (*_NEEDED, *_USEFUL) if name in found))
+    return Kernel(images[0], tuple(found[name] for name in (*_NEEDED, *_USEFUL, *wanted) if name in found))
 
 
 def module_entries(kernel: Kernel, folder: str) -> list[Entry]:
