@@ -38,6 +38,7 @@ class ToyLedger(SyncSource, SyncSink):
         self.resumes: dict[PeerId, Resume] = {}
         self.crowded = False
         self.row = [bytes(FINGERPRINT_BYTES)] * BUCKETS
+        self.members: dict[int, list[Frontier]] = {}
         self.summed = 0  # arrivals that the row covers
         self.seconds = 0.0  # that it takes to check a page
 
@@ -73,9 +74,9 @@ class ToyLedger(SyncSource, SyncSink):
     def _fingerprints(self) -> list[bytes]:
         if self.summed != len(self.arrivals):
             self.summed = len(self.arrivals)
-            members: dict[int, list[object]] = {}
-            for owner, head in sorted(self.heads.items()):
-                members.setdefault(bucket_of(owner), []).append((owner, head))
+            self.members = members = {}
+            for owner, (height, head) in sorted(self.heads.items()):
+                members.setdefault(bucket_of(owner), []).append((owner, height, head))
             self.row = [bytes(FINGERPRINT_BYTES)] * BUCKETS
             for bucket, item in members.items():
                 self.row[bucket] = blake3(repr(item).encode()).digest(length=FINGERPRINT_BYTES)
@@ -91,9 +92,9 @@ class ToyLedger(SyncSource, SyncSink):
         return b"".join(row[bucket] for part in parts for bucket in buckets_of(part))
 
     def frontiers(self, buckets: Sequence[int]) -> Iterator[Frontier]:
-        for owner, (height, head) in sorted(self.heads.items()):
-            if bucket_of(owner) in buckets:
-                yield owner, height, head
+        self._fingerprints()
+        for bucket in buckets:
+            yield from self.members.get(bucket, ())
 
     def missing(self, wanted: Mapping[Address, tuple[int, Hash]], limit: int) -> Iterator[bytes]:
         given = 0
