@@ -1,16 +1,18 @@
 """The drivers that the suite is held against, and for each one machine that runs while its tests do."""
 
+import os
 from typing import NamedTuple
 
 import pytest
 import trio
 
-from tests.support.driver_kit import Kit, fake_kit, qemu_kit
-from tests.support.qemu import Consumer, ended, new_consumer
+from tests.support.driver_kit import Kit, fake_kit, lima_kit, qemu_kit
+from tests.support.lima_double import build_guest
+from tests.support.qemu import IMAGE_STORE, Consumer, ended, new_consumer
 from xnode.core.machine import Machine, MachineStatus
 from xnode.vm.driver import Driver
 
-REAL = [pytest.param("qemu", marks=[pytest.mark.vm, pytest.mark.slow])]
+REAL = [pytest.param(name, marks=[pytest.mark.vm, pytest.mark.slow]) for name in ("qemu", "lima")]
 
 
 class Running(NamedTuple):
@@ -23,13 +25,17 @@ class Running(NamedTuple):
 
 @pytest.fixture(scope="session", params=["fake", *REAL])
 def kit(request):
+    with _kit(request) as kit:
+        yield kit
+
+
+def _kit(request):
     if request.param == "fake":
-        with fake_kit() as kit:
-            yield kit
-    else:
-        request.getfixturevalue("tiny_image")
-        with qemu_kit() as kit:
-            yield kit
+        return fake_kit()
+    if request.param == "lima":
+        return lima_kit(None if "LIMACTL" in os.environ else build_guest(IMAGE_STORE))
+    request.getfixturevalue("tiny_image")
+    return qemu_kit()
 
 
 @pytest.fixture(scope="session")
