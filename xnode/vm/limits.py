@@ -29,7 +29,7 @@ CONSOLE_TAIL_LINES: Final = 12
 CONSOLE_PART_BYTES_MAX: Final = 64 << 10
 CONSOLE_PATIENCE_SECONDS_MAX: Final = 60.0
 CONSOLE_FOLLOW_SECONDS: Final = 0.2  # between looks for more
-FIGURES_SECONDS: Final = 5.0  # how long the guest has to tell its own
+FIGURES_SECONDS: Final = 8.0  # how long the guest has to tell its own
 RECORD_BYTES_MAX: Final = 64 << 10
 
 LIMACTL_SECONDS: Final = 60.0  # one command that waits for nothing

@@ -23,6 +23,7 @@ POWER_OFF_SECONDS = 30.0
 QUIT_SECONDS = 10.0
 POLL_SECONDS = 0.1
 SSH_PAUSE_SECONDS = 0.5
+BOOTED = b"the guest is up"
 HERE = Path(__file__).parent
 
 
@@ -37,6 +38,8 @@ def start(instance: Instance, timeout: float) -> None:
     (instance.directory / "ssh.config").write_text(_ssh_config(instance, port))
     _spawn(instance, port)
     deadline = time.monotonic() + timeout
+    while instance.pid and BOOTED not in (instance.directory / "serial.log").read_bytes():
+        time.sleep(POLL_SECONDS)  # spares an emulated guest the attempts
     while ssh(instance, ("true",), quiet=True) != 0:
         if not instance.pid:
             raise Refused('exiting, status={Exiting:true}: the driver has ended (hint: see "serial.log")')
@@ -131,7 +134,7 @@ def _ssh_config(instance: Instance, port: int) -> str:
         f"  UserKnownHostsFile /dev/null\n  NoHostAuthenticationForLocalhost yes\n  BatchMode yes\n"
         f"  IdentitiesOnly yes\n  User {instance.shape.user}\n  Hostname 127.0.0.1\n  Port {port}\n"
         f"  ConnectTimeout 15\n  ControlMaster auto\n  ControlPath {instance.directory / 'ssh.sock'}\n"
-        f"  ControlPersist yes\n"
+        f"  ControlPersist yes\n  KexAlgorithms curve25519-sha256\n"  # the quickest to emulate
     )
 
 
