@@ -41,11 +41,7 @@ from xnode.roles.running import Hosting, Outside, Roles, Settings
 from xnode.roles.topics import Topics
 from xnode.service import NodeService, Published
 from xnode.store.store import Store
-from xnode.vm.image_store import StoreOffer
-from xnode.vm.images import open_image
-from xnode.vm.machine_users import UserRange
-from xnode.vm.qemu import QemuDriver
-from xnode.vm.qemu_settings import QemuSettings
+from xnode.vm.open_driver import offered_images, open_driver
 
 PUBLISH_EVERY: Final = 0.5  # seconds between renewals of what the HTTP thread reads
 SWITCH_INTERVAL: Final = 0.0005  # seconds; measured best for two loops under one interpreter lock
@@ -191,24 +187,12 @@ def _net_settings(config: Config, genesis: Genesis) -> NetSettings:
 async def _hosting(stack: AsyncExitStack, data_dir: DataDir, config: Config) -> Hosting | None:
     if not config.provide:
         return None
-    images = data_dir.image_store(config)
-    settings = QemuSettings(
-        root=data_dir.machines,
-        image_store=images,
-        default_image=config.machine_image,
-        accelerator="" if config.machine_accelerator == "auto" else config.machine_accelerator,
-        boot_timeout=float(config.machine_boot_timeout_s),
-        max_machines=config.machines_max,
-        users=UserRange(config.machine_uid_first, config.machine_uid_count if os.geteuid() == 0 else 0),
-        disk_reserve_bytes=config.machine_disk_reserve_gb << 30,
-        memory_reserve_mb=config.machine_memory_reserve_mb,
-    )
-    open_image(images, config.machine_image)  # a provider that can't boot anything must not offer
-    driver = await stack.enter_async_context(QemuDriver.open(settings, time.time_ns, secrets.token_bytes))
-    log.info("machines run on %s: %s", driver.accelerator, driver.accelerator_reason)
+    driver = await stack.enter_async_context(open_driver(data_dir, config))
+    log.info("machines run by %s on %s: %s", driver.name, driver.accelerator, driver.accelerator_reason)
     log.info("machines are held by %s", driver.limits)
-    offer = StoreOffer(images, config.machine_image, config.machine_images)
-    terms = Terms(config.provider_multiplier_milli, driver.accelerator, offer.images, config.machine_image)
+    terms = Terms(
+        config.provider_multiplier_milli, driver.accelerator, offered_images(data_dir, config), config.machine_image
+    )
     return Hosting(driver, _capacity(data_dir, config), terms, config.machine_orphan_grace_h * 3600)
 
 

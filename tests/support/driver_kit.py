@@ -25,6 +25,7 @@ class Kit(NamedTuple):
     name: str
     image: str
     open: Callable[[], AbstractAsyncContextManager[Driver]]
+    lima: LimaSettings | None = None
 
     def new_spec(self, consumer: qemu.Consumer) -> MachineSpec:
         """A small machine of a lease of its own."""
@@ -74,13 +75,13 @@ def lima_kit(guest: Path | None) -> Iterator[Kit]:
             image=os.environ.get("LIMA_IMAGE", ""),
             limactl=os.environ.get("LIMACTL", ""),
             user=user.pw_name if user is not None else "",
-            accelerator=os.environ.get("LIMA_ACCELERATOR", "tcg"),
+            accelerator="tcg" if guest is not None else "",
             boot_timeout=600.0,
         )
         if guest is not None:
             program = lima_double.install(folder / "lima", guest)
             settings = settings._replace(limactl=str(program), image=str(folder / "lima" / "guest" / "initrd"))
-        kit = Kit("lima", "", lambda: LimaDriver.open(settings, time.time_ns, os.urandom))
+        kit = Kit("lima", "", lambda: LimaDriver.open(settings, time.time_ns, os.urandom), settings)
         try:
             yield kit
         finally:

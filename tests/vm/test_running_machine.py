@@ -1,5 +1,6 @@
 """What holds of a machine that runs: commands, logins, isolation. All share one, so nothing here boots."""
 
+import os
 import stat
 from pathlib import Path
 

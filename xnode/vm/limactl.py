@@ -49,7 +49,7 @@ class Limactl:
 
     def __init__(self, account: Account, home: Path, chosen: str) -> None:
         self._account = account
-        self._environment = {
+        self.environment = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": account.home,
             "USER": account.name,
@@ -70,7 +70,7 @@ class Limactl:
         with trio.move_on_after(patience):
             try:
                 result = await trio.run_process(
-                    command, stdin=given, check=False, cwd="/", env=self._environment, umask=0o077,
+                    command, stdin=given, check=False, cwd="/", env=self.environment, umask=0o077,
                     capture_stdout=True, capture_stderr=True, **self._account.identity.popen_arguments(),
                 )  # fmt: skip
             except OSError as error:

@@ -12,7 +12,7 @@ from tests.support.qemu import IMAGE_STORE, Consumer, ended, new_consumer
 from xnode.core.machine import Machine, MachineStatus
 from xnode.vm.driver import Driver
 
-REAL = [pytest.param(name, marks=[pytest.mark.vm, pytest.mark.slow]) for name in ("qemu", "lima")]
+QEMU, LIMA = (pytest.param(name, marks=[pytest.mark.vm, pytest.mark.slow]) for name in ("qemu", "lima"))
 
 
 class Running(NamedTuple):
@@ -24,9 +24,10 @@ class Running(NamedTuple):
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The parts of the suite that ask the guest itself are for the drivers that have one."""
+    """All drivers keep the port; those with a guest are asked about it; limactl is asked where Lima is behind."""
     if "kit" in metafunc.fixturenames:
-        drivers = REAL if metafunc.module.__name__.endswith("test_guest") else ["fake", *REAL]
+        module = metafunc.module.__name__.rpartition(".")[2]
+        drivers = {"test_port": ["fake", QEMU, LIMA], "test_guest": [QEMU, LIMA], "test_limactl": [LIMA]}[module]
         metafunc.parametrize("kit", drivers, indirect=True, scope="session")
 
 
