@@ -210,6 +210,7 @@ def _provider_view(ad: Ad) -> ProviderView:
         active_leases=ad.active_leases,
         multiplier_milli=ad.multiplier_milli,
         certificate_hash=ad.certificate_hash,
+        driver=ad.driver,
         accelerator=ad.accelerator,
         last_seen=ad.timestamp,
         closed=ad.closed,

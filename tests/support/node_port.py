@@ -114,6 +114,7 @@ class MemoryNode(NodePort):
             active_leases=3,
             multiplier_milli=1000,
             certificate_hash=ZERO_HASH,
+            driver="qemu",
             accelerator="kvm",
             last_seen=NOW,
             images=("debian", "tiny"),

@@ -31,6 +31,7 @@ class ProviderView(NamedTuple):
     active_leases: int
     multiplier_milli: int
     certificate_hash: Hash
+    driver: str
     accelerator: str
     last_seen: int
     closed: str = ""  # why it takes no lease at all: draining or host_full

@@ -23,6 +23,7 @@ class Terms(NamedTuple):
     """What this provider asks and has."""
 
     multiplier_milli: int
+    driver: str
     accelerator: str
     images: Callable[[], tuple[GuestImage, ...]]  # what the image store holds now
     default_image: str

@@ -66,6 +66,7 @@ class Offering:
             active_leases=len(self._capacity.leases(LeaseState.ACCEPTED)),
             multiplier_milli=self._terms.multiplier_milli,
             certificate_hash=ZERO_HASH,
+            driver=self._terms.driver,
             accelerator=self._terms.accelerator,
             images=tuple(image.name for image in self._terms.images())[:LIST_ITEMS_MAX],
             closed=self._admission.closed(now),
