@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from xnode.vm import cpio
-from xnode.vm.guest import kernel, libraries, packages
-from xnode.vm.guest.build_tiny import busybox_entries
+from xnode.vm.guest import libraries, packages
 from xnode.vm.guest.packages import Apt
 from xnode.vm.guest.store import Build, build_once
 
@@ -21,17 +20,12 @@ CHECKOUT: Final = Path(__file__).parents[2]
 KIND: Final = "openssh"
 UNPRIVILEGED: Final = "nobody"
 # OpenSSH's own packages want more of Debian than its programs do.
-PACKAGES: Final = ("busybox-static", "openssh-server", "openssh-client", "e2fsprogs")
-PROGRAMS: Final = ("sshd", "ssh-keygen", "mke2fs")
+PACKAGES: Final = ("openssh-server", "openssh-client")
+PROGRAMS: Final = ("sshd", "ssh-keygen")
 LEAST_MEMORY_MB: Final = 256
 PARTS: Final = ("tests/support/limactl", "xnode/__init__.py", "xnode/vm/__init__.py", "xnode/vm/cpio.py")
-FOLDERS: Final = (
-    "bin", "sbin", "usr", "usr/bin", "usr/sbin", "lib", "lib64", libraries.LIBRARY_FOLDER, "lib/guest-modules",
-    "etc", "proc", "sys", "dev", "run", "tmp", "var", "home",
-)  # fmt: skip
 FILES: Final = {
     "etc/passwd": (b"root:x:0:0:root:/root:/bin/sh\nsshd:x:100:65534::/run/sshd:/bin/false\n", 0o644),
-    "etc/shadow": (b"root:*:1::::::\n", 0o600),
     "etc/group": (b"root:x:0:\nnogroup:x:65534:\n", 0o644),
     "etc/shells": (b"/bin/sh\n/bin/bash\n", 0o644),
     "bin/bash": (b'#!/bin/sh\nexec /bin/ash "$@"\n', 0o755),
@@ -39,36 +33,33 @@ FILES: Final = {
 }
 
 
-def build_guest(store: Path) -> Path:
-    """The double's guest: busybox and Debian's OpenSSH in an initrd, built once; its init comes with the double."""
-    apt = Apt(store / ".apt")
-    closure = apt.closure(PACKAGES)
-    chosen = {name: closure[name] for name in closure if name in PACKAGES or _is_library(name)}
-    debs = {**kernel.kernel_packages(apt), **chosen}
+def build_guest(store: Path, tiny: Path) -> Path:
+    """The double's guest: the tiny one with Debian's OpenSSH on top, built once; its init comes with the double."""
+    closure = Apt(store / ".apt").closure(PACKAGES)
+    debs = {name: package for name, package in closure.items() if name in PACKAGES or _is_library(name)}
 
     def make(work: Path, image: Path) -> None:
-        tree = packages.unpack(apt.download(debs.values(), work / "debs"), work / "tree")
-        found = kernel.find_kernel(tree)
-        (image / "vmlinuz").write_bytes(found.image.read_bytes())
-        (image / "initrd").write_bytes(cpio.write_archive(_entries(tree, found)))
+        tree = packages.unpack(Apt(store / ".apt").download(debs.values(), work / "debs"), work / "tree")
+        shutil.copyfile(tiny / "vmlinuz", image / "vmlinuz")
+        (image / "initrd").write_bytes((tiny / "initrd").read_bytes() + cpio.write_archive(_entries(tree)))
 
-    return build_once(store, Build(KIND, LEAST_MEMORY_MB, debs), make, lambda step: None)
+    return build_once(store, Build(f"{KIND}-{tiny.name.rpartition('-')[2]}", LEAST_MEMORY_MB, debs), make, _say)
+
+
+def _say(step: str) -> None:
+    sys.stderr.write(step + "\n")
 
 
 def _is_library(name: str) -> bool:
     return name.startswith(("lib", "zlib")) and "perl" not in name
 
 
-def _entries(tree: Path, found: kernel.Kernel) -> list[cpio.Entry]:
+def _entries(tree: Path) -> list[cpio.Entry]:
     programs = [libraries.find_program(tree, name) for name in PROGRAMS]
     return [
-        *(cpio.directory(name) for name in FOLDERS),
-        cpio.directory("root", 0o700),
-        cpio.character_device("dev/console", 5, 1),
-        *busybox_entries(tree),
+        cpio.directory("home"),
         *(cpio.regular(f"usr/sbin/{path.name}", path.read_bytes(), 0o755) for path in programs),
         *libraries.library_entries(tree, programs),
-        *kernel.module_entries(found, "lib/guest-modules"),
         *(cpio.regular(name, data, permissions) for name, (data, permissions) in FILES.items()),
     ]
 

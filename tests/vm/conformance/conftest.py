@@ -41,7 +41,8 @@ def _kit(request):
     if request.param == "fake":
         return fake_kit()
     if request.param == "lima":
-        return lima_kit(None if "LIMACTL" in os.environ else build_guest(IMAGE_STORE))
+        real = "LIMACTL" in os.environ
+        return lima_kit(None if real else build_guest(IMAGE_STORE, request.getfixturevalue("tiny_image")))
     request.getfixturevalue("tiny_image")
     return qemu_kit()
 
