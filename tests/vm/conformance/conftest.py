@@ -1,6 +1,7 @@
 """The drivers that the suite is held against, and for each one machine that runs while its tests do."""
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -12,6 +13,7 @@ from tests.support.qemu import IMAGE_STORE, Consumer, ended, new_consumer
 from xnode.core.machine import Machine, MachineStatus
 from xnode.vm.driver import Driver
 
+HERE = Path(__file__).parent
 QEMU, LIMA = (pytest.param(name, marks=[pytest.mark.vm, pytest.mark.slow]) for name in ("qemu", "lima"))
 
 
@@ -29,6 +31,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         module = metafunc.module.__name__.rpartition(".")[2]
         drivers = {"test_port": ["fake", QEMU, LIMA], "test_guest": [QEMU, LIMA], "test_limactl": [LIMA]}[module]
         metafunc.parametrize("kit", drivers, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One driver after another, so that none is set up twice."""
+    places = [place for place, item in enumerate(items) if item.path.parent == HERE]
+    ordered = sorted((items[place] for place in places), key=lambda item: item.callspec.params["kit"])
+    for place, item in zip(places, ordered, strict=True):
+        items[place] = item
 
 
 @pytest.fixture(scope="session")

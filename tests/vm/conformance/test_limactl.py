@@ -109,7 +109,7 @@ def test_root_is_refused(limactl):
     )
 
 
-def test_running_instance_starts_again_at_once_and_is_not_deleted_without_force(limactl, running):
+async def test_running_instance_starts_again_at_once_and_is_not_deleted_without_force(limactl, running):
     name = machine_name(running.machine.spec.lease_hash)
     assert limactl.states()[name] == "Running"
     assert limactl("start", name).returncode == 0
@@ -119,7 +119,7 @@ def test_running_instance_starts_again_at_once_and_is_not_deleted_without_force(
     assert shown["driverPID"] > 0
 
 
-def test_shell_gives_the_commands_status_streams_and_input(limactl, running):
+async def test_shell_gives_the_commands_status_streams_and_input(limactl, running):
     name = machine_name(running.machine.spec.lease_hash)
     words = ("shell", "--workdir", "/", name, "sudo", "-n", "sh", "-c", "cat; pwd; echo err >&2; exit 7")
     done = limactl(*words, given=b"given ")
