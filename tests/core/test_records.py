@@ -23,7 +23,7 @@ KEY = key_of("alice")
 SOME = Resources(1, 2, 3)
 EXAMPLES: dict[Any, Any] = {
     Ad: Ad(
-        ALICE, SOME, Resources(0, 0, 0), 1, 1000, ZERO_HASH, "qemu", "kvm", ("debian-12", "ubuntu"), "draining", NOW
+        ALICE, SOME, Resources(0, 0, 0), 1, 1000, ZERO_HASH, "qemu", "kvm", ("debian", "ubuntu"), "draining", NOW
     ),
     Request: Request(Hash(b"r" * 32), ALICE, SOME, 3600, KEY.public_key, "", NOW),
     Offer: Offer(Hash(b"r" * 32), ALICE, 7, 1000, ZERO_HASH, "debian-12", NOW + 15, NOW),
