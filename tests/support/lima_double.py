@@ -15,6 +15,7 @@ from xnode.vm import cpio
 from xnode.vm.guest import libraries, packages
 from xnode.vm.guest.packages import Apt
 from xnode.vm.guest.store import Build, build_once
+from xnode.vm.images import Least
 
 CHECKOUT: Final = Path(__file__).parents[2]
 KIND: Final = "openssh"
@@ -22,7 +23,8 @@ UNPRIVILEGED: Final = "nobody"
 # OpenSSH's own packages want more of Debian than its programs do.
 PACKAGES: Final = ("openssh-server", "openssh-client")
 PROGRAMS: Final = ("sshd", "ssh-keygen")
-LEAST_MEMORY_MB: Final = 256
+LEAST: Final = Least(memory_mb=256, disk_gb=1)
+STORE: Final = CHECKOUT / ".cache" / "lima-guest"  # apart from the images that providers offer
 PARTS: Final = ("tests/support/limactl", "xnode/__init__.py", "xnode/vm/__init__.py", "xnode/vm/cpio.py")
 FILES: Final = {
     "etc/passwd": (b"root:x:0:0:root:/root:/bin/sh\nsshd:x:100:65534::/run/sshd:/bin/false\n", 0o644),
@@ -33,17 +35,17 @@ FILES: Final = {
 }
 
 
-def build_guest(store: Path, tiny: Path) -> Path:
+def build_guest(tiny: Path) -> Path:
     """The double's guest: the tiny one with Debian's OpenSSH on top, built once; its init comes with the double."""
-    closure = Apt(store / ".apt").closure(PACKAGES)
+    closure = Apt(STORE / ".apt").closure(PACKAGES)
     debs = {name: package for name, package in closure.items() if name in PACKAGES or _is_library(name)}
 
     def make(work: Path, image: Path) -> None:
-        tree = packages.unpack(Apt(store / ".apt").download(debs.values(), work / "debs"), work / "tree")
+        tree = packages.unpack(Apt(STORE / ".apt").download(debs.values(), work / "debs"), work / "tree")
         shutil.copyfile(tiny / "vmlinuz", image / "vmlinuz")
         (image / "initrd").write_bytes((tiny / "initrd").read_bytes() + cpio.write_archive(_entries(tree)))
 
-    return build_once(store, Build(f"{KIND}-{tiny.name.rpartition('-')[2]}", LEAST_MEMORY_MB, debs), make, _say)
+    return build_once(STORE, Build(f"{KIND}-{tiny.name.rpartition('-')[2]}", LEAST, debs), make, _say)
 
 
 def _say(step: str) -> None:

@@ -9,7 +9,7 @@ import trio
 
 from tests.support.driver_kit import Kit, fake_kit, lima_kit, qemu_kit
 from tests.support.lima_double import build_guest
-from tests.support.qemu import IMAGE_STORE, Consumer, ended, new_consumer
+from tests.support.qemu import Consumer, ended, new_consumer
 from xnode.core.machine import Machine, MachineStatus
 from xnode.vm.driver import Driver
 
@@ -52,7 +52,7 @@ def _kit(request):
         return fake_kit()
     if request.param == "lima":
         real = "LIMACTL" in os.environ
-        return lima_kit(None if real else build_guest(IMAGE_STORE, request.getfixturevalue("tiny_image")))
+        return lima_kit(None if real else build_guest(request.getfixturevalue("tiny_image")))
     request.getfixturevalue("tiny_image")
     return qemu_kit()
 
