@@ -228,6 +228,9 @@ def _published(network: Network, rpc: Rpc, handshake: Handshake, topics: Topics,
         **{f"voting_{name}": count for name, count in roles.voting.figures().items()},
         **{f"tunnel_{name}": count for name, count in roles.tunnels.counters.items()},
         **_hosting_figures(roles),
+        **{f"state_{name}": count for name, count in roles.governance.figures().items()},
+        **{f"state_sync_{name}": count for name, count in roles.state_sync.counters.items()},
+        "disputed_blocks": len(roles.replica.disputed),
         "held_blocks": len(roles.replica.held),
         "held_blocks_dropped": roles.replica.held.dropped,
     }
@@ -252,6 +255,7 @@ def _checks(roles: Roles, peers: tuple[PeerView, ...], quorum: Quorum) -> tuple[
         Check("peers", bool(peers), f"{len(peers)} connected"),
         Check("timekeepers", reachable >= needed, f"{reachable} reachable, {needed} needed"),
         Check("quorum", quorum.is_enough, quorum.describe()),
+        Check("governance", *roles.governance.check()),
     ]
     if roles.driver is not None:
         damaged = "; ".join(roles.driver.damaged)
