@@ -224,6 +224,13 @@ class DataDir:
             raise OperatorFault("open_key_file", f"{path} can be read by others; run: chmod 600 {path}")
 
 
+def load_key_file(path: Path) -> SigningKey:
+    """A key that stands in a file of its own; raises OperatorFault where it is missing, damaged or open to others."""
+    if not path.exists():
+        raise OperatorFault("no_key_file", f"{path} does not exist; `xnode wallet new-key` makes one")
+    return SigningKey(DataDir(path.parent)._read_seed(path))
+
+
 def write_private(path: Path, text: str) -> None:
     """Writes a secret so that it never exists with a wider mode; durable, and replaces what was there in one step."""
     partial = path.with_name(path.name + ".new")
