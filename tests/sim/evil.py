@@ -19,6 +19,7 @@ from tests.sim.plan import (
     SEND_TWICE,
     SETTLES_EARLY,
     SKEW,
+    SPENDS_TWICE,
     VOTES_TWICE,
 )
 from tests.support.ledger import Chain, key_of
@@ -29,7 +30,7 @@ from xnode.core.elections import ElectionView
 from xnode.core.faults import Unavailable
 from xnode.core.lease import LeaseRecord, LeaseState
 from xnode.core.values import NS, Address, Asset, Hash, PublicKey
-from xnode.core.votes import VOTES, Vote, VoteBundle
+from xnode.core.votes import VOTES, Position, Vote, VoteBundle
 from xnode.net.rpc import Args
 from xnode.net.streams import PeerId
 from xnode.roles.attesting import ATTEST_METHOD
@@ -49,11 +50,14 @@ class EvilHand:
         self._random = random
         self._is_calm = is_calm
         self._settled: set[Hash] = set()
+        self.allies: list[EvilHand] = []  # all evil hands of the run, this one among them
 
     def possess(self, member: Member, nursery: trio.Nursery) -> None:
         """At the start of each life."""
         evils, roles = member.role.evils, member.roles
         assert roles is not None
+        assert member.network is not None
+        member.network.relays = not evils & {SPENDS_TWICE, VOTES_TWICE}
         if LIES_ABOUT_TIME in evils:
             roles._outside.rpc.register(ATTEST_METHOD, self._lie_about_time)
         if NEVER_SETTLES in evils:
@@ -82,11 +86,17 @@ class EvilHand:
         halves = self._halves()
         for block, half in zip(pair, halves, strict=True):
             self._tell(half, BLOCKS_TOPIC, encode_block(block))
+            vote = Vote(Position(block.account, block.previous), chain.hash_of(block), is_final=True)
+            for ally in self.allies:
+                ally.vote(half, vote)
         member.around.journal.note(how, member.name, " | ".join(",".join(half) for half in halves))
 
     def _halves(self) -> tuple[list[PeerId], list[PeerId]]:
         network = self._member.network
         peers = [peer.peer_id for peer in network.peers()] if network is not None else []
+        sides = self._member.around.storm.sides()
+        if sides is not None:
+            return [peer for peer in peers if peer in sides[0]], [peer for peer in peers if peer in sides[1]]
         self._random.shuffle(peers)
         middle = len(peers) // 2
         return peers[:middle], peers[middle:]
@@ -95,6 +105,15 @@ class EvilHand:
         for peer_id in peers:
             if self._member.network is not None:
                 self._member.network.whisper(peer_id, topic, data)
+
+    def vote(self, peers: Sequence[PeerId], vote: Vote) -> None:
+        """Tells these peers so, whatever it has told others."""
+        member = self._member
+        if VOTES_TWICE in member.role.evils and member.roles is not None:
+            bundle = VoteBundle(member.address, true_time(), (vote,))
+            wire = VOTES.sign(member.around.genesis.network_key, key_of(member.name), bundle)
+            self._tell(peers, VOTES_TOPIC, wire)
+            member.around.journal.note(VOTES_TWICE, member.name)
 
     async def _vote_twice(self) -> None:
         while not self._is_calm():
@@ -108,11 +127,7 @@ class EvilHand:
         """One half hears a final vote for one block, the other half for the other; some hear both."""
         first, second = self._random.sample([candidate[0] for candidate in election.candidates], 2)
         for block_hash, half in zip((first, second), self._halves(), strict=True):
-            vote = Vote(election.position, block_hash, self._random.random() < 0.8)
-            bundle = VoteBundle(self._member.address, true_time(), (vote,))
-            wire = VOTES.sign(self._member.around.genesis.network_key, key_of(self._member.name), bundle)
-            self._tell(half, VOTES_TOPIC, wire)
-        self._member.around.journal.note(VOTES_TWICE, self._member.name)
+            self.vote(half, Vote(election.position, block_hash, self._random.random() < 0.8))
 
     async def _lie_about_time(self, _peer_id: PeerId, args: Args) -> Args:
         (lease_hash,) = args
