@@ -57,7 +57,7 @@ def destroy_without_proof(patch: pytest.MonkeyPatch) -> None:
         action = next_action(situation)
         return Action.DESTROY if action is Action.BOOT and situation.machine is not None else action
 
-    def prove_nothing(lease: LeaseRecord) -> EndProof:
+    def prove_nothing(lease: LeaseRecord, *_: Any, **__: Any) -> EndProof:
         return EndProof(lease.lease_hash, lease.accept_hash, "settled")
 
     patch.setattr(provider, "next_action", clear_away)

@@ -21,7 +21,11 @@ VOTES_TWICE: Final = "votes twice"
 LIES_ABOUT_TIME: Final = "lies about the time"
 NEVER_SETTLES: Final = "never settles"
 SETTLES_EARLY: Final = "settles early, without attestations"
+CANCELS_LATE: Final = "cancels while it is accepted"
+FORCE_SETTLES: Final = "force-settles as soon as it may"
+SETTLES_LATE: Final = "shows its settlement when it is too late"
 DOUBLE_SPENDS: Final = (SEND_TWICE, LEASE_TWICE, SEND_AND_LEASE)
+ABUSES: Final = (*DOUBLE_SPENDS, CANCELS_LATE, CANCELS_LATE, FORCE_SETTLES)
 SPENDS_TWICE: Final = "spends twice"
 
 WEIGHT: Final = 100_000  # XUSD in all
@@ -30,7 +34,7 @@ LEAST: Final = 500  # XUSD of a member
 FIRST_DEED: Final = 6.0  # seconds: by then all know each other
 ROOMY: Final = Resources(8, 16_384, 200)
 SKEW: Final = 10
-TIMING: Final = Timing(10, 3600, settle_grace=60, force_settle_gap=25, attestation_skew=SKEW, live_window=600)
+TIMING: Final = Timing(10, 3600, settle_grace=40, force_settle_gap=22, attestation_skew=SKEW, live_window=600)
 
 
 class Deed(NamedTuple):
@@ -85,7 +89,7 @@ def _cast(random: Random) -> tuple[Role, ...]:
     host = "bert" if "bert" in by_name else "bob"
     for evil, name, chance in (
         (LIES_ABOUT_TIME, TIMEKEEPER_NAMES[2], 0.3),
-        (NEVER_SETTLES, host, 0.2),
+        (NEVER_SETTLES, host, 0.25),
         (SETTLES_EARLY, host, 0.25),
         (VOTES_TWICE, random.choice([host, TIMEKEEPER_NAMES[2], "mallory", "mallory"]), 0.6),
     ):
@@ -137,7 +141,7 @@ def _deeds(random: Random, roles: Sequence[Role], calm_at: float) -> list[Deed]:
     ]
     deeds += [Deed(at, "boots are slow", _host(random, roles), (random.uniform(5, 40),)) for at in times(1)]
     if "mallory" in names:
-        deeds += [Deed(at, "double spend", "mallory", (random.choice(DOUBLE_SPENDS),)) for at in times(3)]
+        deeds += [Deed(at, "abuse", "mallory", (random.choice(ABUSES),)) for at in times(3, calm_at / 2)]
     return deeds
 
 
@@ -163,7 +167,7 @@ def _partition(random: Random, roles: Sequence[Role], at: float) -> list[Deed]:
     island, others = tuple(names[:middle]), tuple(names[middle:])
     deeds = [Deed(at, "partition", "", (island, others, random.random() < 0.6, random.uniform(3, 40)))]
     if on_seam and any(SPENDS_TWICE in role.evils for role in roles):
-        deeds.append(Deed(at + random.uniform(0.1, 3), "double spend", "mallory", (random.choice(DOUBLE_SPENDS),)))
+        deeds.append(Deed(at + random.uniform(0.1, 3), "abuse", "mallory", (random.choice(DOUBLE_SPENDS),)))
     return deeds
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from tests.sim.evil import NEVER_SETTLES, SETTLES_EARLY, VOTES_TWICE
 from tests.sim.fake_leveldb import Strike
-from tests.sim.plan import DOUBLE_SPENDS, LIES_ABOUT_TIME
+from tests.sim.plan import CANCELS_LATE, DOUBLE_SPENDS, FORCE_SETTLES, LIES_ABOUT_TIME
 from tests.sim.run import run_seed
 
 PART: Final = 50
@@ -14,8 +14,16 @@ MUST_OCCUR: Final = frozenset(
         *("message lost", "message doubled", "message delayed, overtaken", "message cut off"),
         *("one-way partition", "two-way partition", "partitions healed", "crash", "host power cut", "clock step"),
         *(str(strike) for strike in Strike),
-        *(*DOUBLE_SPENDS, VOTES_TWICE, LIES_ABOUT_TIME, NEVER_SETTLES, SETTLES_EARLY),
-        *("lease done", "lease ended by LeaseSettle", "lease ended by LeaseCancel", "taken back", "boots fail"),
+        *(*DOUBLE_SPENDS, VOTES_TWICE, LIES_ABOUT_TIME, NEVER_SETTLES, SETTLES_EARLY, CANCELS_LATE),
+        FORCE_SETTLES,
+        *(
+            "lease done",
+            "lease ended by LeaseForceSettle",
+            "lease ended by LeaseSettle",
+            "lease ended by LeaseCancel",
+            "taken back",
+            "boots fail",
+        ),
         *("machine made", "machine destroyed, settled", "machine destroyed, cancelled", "step expire_failed"),
     }
 )

@@ -138,6 +138,8 @@ class World:
         away = [member.name for member in self.honest if not member.is_up]
         if away:
             return f"{away} do not run"
+        if any(hand.busy for hand in self.hands.values()):
+            return "somebody evil is still at it"
         if any(member.machines.machines for member in self.honest):
             return "machines are left"
         waiting = {member.name: sum(key[:1] == UNDO for key in member.disk.rows) for member in self.honest}
@@ -234,11 +236,11 @@ class World:
         assert isinstance(seconds, float)
         self.members[deed.who].machines.boot_seconds = seconds
 
-    async def _do_double_spend(self, _: trio.Nursery, deed: Deed) -> None:
+    async def _do_abuse(self, _: trio.Nursery, deed: Deed) -> None:
         (how,) = deed.details
         payees = [member.address for member in self.members.values() if member.name != deed.who]
         hosts = [member.address for member in self.members.values() if member.role.capacity is not None]
-        self.hands[deed.who].spend_twice(str(how), payees, hosts)
+        self.hands[deed.who].abuse(str(how), payees, hosts)
 
 
 SHARED: Final = (ACCOUNT, PENDING, LEASE)
