@@ -398,8 +398,8 @@ class Voting:
 
     def _decided(self, view: Snapshot, position: Position) -> Hash | None:
         """The confirmed block at a position."""
-        stored = view.block_after(position.account, position.previous)
-        return stored.block_hash if stored is not None and view.is_confirmed(stored.block_hash) else None
+        standing = view.standing_after(position.account, position.previous)
+        return standing.block_hash if standing is not None and view.is_confirmed(standing.block_hash) else None
 
     def _answer(self, view: Snapshot, position: Position) -> Vote | None:
         vote = self._elections.answer(position)
