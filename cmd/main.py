@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "image": "xnode_cmd.image:image",
     "genesis": "xnode_cmd.genesis:genesis",
     "token": "xnode_cmd.tokens:token",
+    "dao": "xnode_cmd.dao:dao",
     "devnet": "xnode_cmd.devnet:devnet",
 }
 

@@ -194,6 +194,21 @@ def test_only_the_ledger_makes_proofs_of_an_end(proof: str, home: str) -> None:
     assert makers, f"{home} no longer makes an {proof}: this test has lost its object"
 
 
+def test_what_the_dao_may_change_is_asked_of_the_charter() -> None:
+    """Rates and timekeepers of the genesis hold only until a state block changes them."""
+    homes = ("xnode/core/genesis.py", "xnode/core/charter.py", "cmd/double_spend_story.py")  # a network of minutes
+    offenders = [
+        f"{source.path}:{node.lineno} reads genesis.{node.attr}"
+        for source in product_sources()
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("rates", "timekeepers", "dao")
+        and ast.unparse(node.value).split(".")[-1].lstrip("_") == "genesis"
+        and source.path not in homes
+    ]
+    fail_on(offenders, "rates, timekeepers and the DAO's keys are asked of charter_at, not of the genesis")
+
+
 def is_broad(node: ast.AST) -> bool:
     """Whether a handler or a `suppress(...)` swallows every exception; one that ends in `raise` cleans up only."""
     if isinstance(node, ast.ExceptHandler):

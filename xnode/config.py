@@ -38,6 +38,7 @@ class Config(NamedTuple):
     provider_memory_mb: int = 0  # 0 offers three quarters of the host's
     provider_disk_gb: int = 0  # 0 offers half of what is free
     provider_multiplier_milli: int = MULTIPLIER_DEFAULT  # 500 to 10000
+    machine_driver: str = "qemu"  # qemu or lima
     machine_image: str = "debian"  # the guest that a lease gets when it names none
     machine_images: tuple[str, ...] = ()  # the guests that leases may name besides; () means all of the image store
     machine_images_dir: str = ""  # "" means `images` in the data directory
@@ -51,6 +52,12 @@ class Config(NamedTuple):
     machine_memory_reserve_mb: int = 512  # 0 to 1048576: memory of the host, likewise
     tunnels_max: int = 100  # 1 to 10000
     tunnels_per_lease_max: int = 16  # 1 to 1000
+    lima_weaker_isolation: bool = False  # must be true for machine_driver = "lima"
+    lima_limactl: str = ""  # the program; "" means what LIMACTL names, or limactl on PATH
+    lima_home: str = ""  # Lima's own directory; "" means `lima/home` in the data directory
+    lima_user: str = ""  # whom limactl runs as, where the node runs as root
+    lima_image: str = ""  # path or URL of a disk image that runs cloud-init
+    lima_image_digest: str = ""  # sha256:... or sha512:... of it
     debug_loop: bool = False  # report tasks that keep the loop for longer than 10 ms
 
 
@@ -113,6 +120,8 @@ def check_config(config: Config) -> Config:
             raise _fault(f"{name} must be from {low} to {high}")
     if config.machine_accelerator not in ("auto", "kvm", "tcg"):
         raise _fault("machine_accelerator must be auto, kvm or tcg")
+    if config.machine_driver not in ("qemu", "lima"):
+        raise _fault("machine_driver must be qemu or lima")
     return config
 
 
@@ -148,6 +157,7 @@ class DataDir:
         self.token = self.root / "api.token"
         self.store = self.root / "store"
         self.machines = self.root / "machines"
+        self.lima = self.root / "lima"
         self.images = self.root / "images"
         self.lease_keys = self.root / "lease-keys"
         self.run = self.root / "run.json"
@@ -212,6 +222,13 @@ class DataDir:
     def _check_private(self, path: Path) -> None:
         if path.stat().st_mode & 0o077:
             raise OperatorFault("open_key_file", f"{path} can be read by others; run: chmod 600 {path}")
+
+
+def load_key_file(path: Path) -> SigningKey:
+    """A key that stands in a file of its own; raises OperatorFault where it is missing, damaged or open to others."""
+    if not path.exists():
+        raise OperatorFault("no_key_file", f"{path} does not exist; `xnode wallet new-key` makes one")
+    return SigningKey(DataDir(path.parent)._read_seed(path))
 
 
 def write_private(path: Path, text: str) -> None:

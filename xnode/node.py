@@ -42,11 +42,7 @@ from xnode.roles.running import Hosting, Outside, Roles, Settings
 from xnode.roles.topics import Topics
 from xnode.service import NodeService, Published
 from xnode.store.store import Store
-from xnode.vm.image_store import StoreOffer
-from xnode.vm.images import open_image
-from xnode.vm.machine_users import UserRange
-from xnode.vm.qemu import QemuDriver
-from xnode.vm.qemu_settings import QemuSettings
+from xnode.vm.open_driver import offered_images, open_driver
 
 PUBLISH_EVERY: Final = 0.5  # seconds between renewals of what the HTTP thread reads
 SWITCH_INTERVAL: Final = 0.0005  # seconds; measured best for two loops under one interpreter lock
@@ -208,24 +204,11 @@ def _net_settings(config: Config, genesis: Genesis) -> NetSettings:
 async def _hosting(stack: AsyncExitStack, data_dir: DataDir, config: Config) -> Hosting | None:
     if not config.provide:
         return None
-    images = data_dir.image_store(config)
-    settings = QemuSettings(
-        root=data_dir.machines,
-        image_store=images,
-        default_image=config.machine_image,
-        accelerator="" if config.machine_accelerator == "auto" else config.machine_accelerator,
-        boot_timeout=float(config.machine_boot_timeout_s),
-        max_machines=config.machines_max,
-        users=UserRange(config.machine_uid_first, config.machine_uid_count if os.geteuid() == 0 else 0),
-        disk_reserve_bytes=config.machine_disk_reserve_gb << 30,
-        memory_reserve_mb=config.machine_memory_reserve_mb,
-    )
-    open_image(images, config.machine_image)  # a provider that can't boot anything must not offer
-    driver = await stack.enter_async_context(QemuDriver.open(settings, time.time_ns, secrets.token_bytes))
-    log.info("machines run on %s: %s", driver.accelerator, driver.accelerator_reason)
+    driver = await stack.enter_async_context(open_driver(data_dir, config))
+    log.info("machines run by %s on %s: %s", driver.name, driver.accelerator, driver.accelerator_reason)
     log.info("machines are held by %s", driver.limits)
-    offer = StoreOffer(images, config.machine_image, config.machine_images)
-    terms = Terms(config.provider_multiplier_milli, driver.accelerator, offer.images, config.machine_image)
+    images = offered_images(data_dir, config)
+    terms = Terms(config.provider_multiplier_milli, driver.name, driver.accelerator, images, config.machine_image)
     return Hosting(driver, _capacity(data_dir, config), terms, config.machine_orphan_grace_h * 3600)
 
 
@@ -262,6 +245,9 @@ def _published(network: Network, rpc: Rpc, handshake: Handshake, topics: Topics,
         **{f"voting_{name}": count for name, count in roles.voting.figures().items()},
         **{f"tunnel_{name}": count for name, count in roles.tunnels.counters.items()},
         **_hosting_figures(roles),
+        **{f"state_{name}": count for name, count in roles.governance.figures().items()},
+        **{f"state_sync_{name}": count for name, count in roles.state_sync.counters.items()},
+        "disputed_blocks": len(roles.replica.disputed),
         "held_blocks": len(roles.replica.held),
         "held_blocks_dropped": roles.replica.held.dropped,
     }
@@ -286,6 +272,7 @@ def _checks(roles: Roles, peers: tuple[PeerView, ...], quorum: Quorum) -> tuple[
         Check("peers", bool(peers), f"{len(peers)} connected"),
         Check("timekeepers", reachable >= needed, f"{reachable} reachable, {needed} needed"),
         Check("quorum", quorum.is_enough, quorum.describe()),
+        Check("governance", *roles.governance.check()),
     ]
     if roles.driver is not None:
         damaged = "; ".join(roles.driver.damaged)

@@ -18,6 +18,8 @@ from xnode.core.lease import LeaseRecord, LeaseState, Resources
 from xnode.core.ledger import Outcome
 from xnode.core.machine import ExecResult, Machine, MachineStatus
 from xnode.core.market import Ad, LeaseForm, Quote
+from xnode.core.state_blocks import StateBlock
+from xnode.core.state_chain import StateOutcome
 from xnode.core.values import Address, Hash
 from xnode.net.streams import Stream, splice
 from xnode.roles.block_times import Stage
@@ -193,6 +195,11 @@ class NodeService(NodePort):
         """See NodePort."""
         return (await self._roles.replica.submit(block)).outcome
 
+    async def submit_state_block(self, block: StateBlock) -> tuple[StateOutcome, str]:
+        """See NodePort."""
+        submission = await self._roles.governance.submit(block)
+        return submission.outcome, submission.detail
+
     async def add_peer(self, address: str) -> None:
         """See NodePort."""
         self._roles.add_peer(address)
@@ -210,6 +217,7 @@ def _provider_view(ad: Ad) -> ProviderView:
         active_leases=ad.active_leases,
         multiplier_milli=ad.multiplier_milli,
         certificate_hash=ad.certificate_hash,
+        driver=ad.driver,
         accelerator=ad.accelerator,
         last_seen=ad.timestamp,
         closed=ad.closed,

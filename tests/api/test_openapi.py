@@ -59,7 +59,8 @@ def test_every_described_call_has_what_a_client_needs(document: dict[str, Any]) 
 
 def url_of(running: Running, path: str) -> str:
     lease_hash = running.node.leases[LeaseState.ACCEPTED].hex()
-    return path.replace("{hash}", lease_hash).replace("{address}", running.node.address.hex())
+    path = path.replace("{hash}", lease_hash).replace("{address}", running.node.address.hex())
+    return path.replace("{index}", "0").replace("{key}", "sys.rates")
 
 
 @pytest.mark.parametrize("call", READS, ids=lambda call: call.path)
@@ -119,7 +120,7 @@ def walk(running: Running, path: str, limit: int) -> list[Any]:
 
 LISTS = ["/leases", "/leases?state=created", "/providers", "/accounts", "/frontiers", "/pending", "/pending/{carol}"]
 VOTING = ["/elections", "/conflicts", "/representatives"]
-CHAINS = ["/accounts/{alice}/chain", "/accounts/{alice}/chain?order=oldest"]
+CHAINS = ["/accounts/{alice}/chain", "/accounts/{alice}/chain?order=oldest", "/statechain/blocks", "/statechain/kv"]
 
 
 @pytest.mark.slow
@@ -172,6 +173,9 @@ def test_more_leases_than_a_page(tmp_path_factory: pytest.TempPathFactory) -> No
         "/representatives?cursor=abc",
         "/pending/{alice}?cursor=" + "ab" * 64,
         "/blocks/recent?limit=1.5",
+        "/statechain/blocks?cursor=x",
+        "/statechain/blocks?cursor=" + "9" * 30,
+        "/statechain/kv?limit=0",
     ],
 )
 def test_bad_queries(running: Running, url: str) -> None:

@@ -17,6 +17,7 @@ SUBCOMMANDS = {
     "genesis": {"new", "show"},
     "token": {"new", "show-path"},
     "provider": {"status", "drain", "undrain"},
+    "dao": {"propose", "sign", "submit", "show"},
     "devnet": {"up", "status", "down", "restart", "kill", "log"},
 }
 
@@ -48,7 +49,7 @@ def test_an_unknown_command_is_a_usage_error() -> None:
         ("wallet", "claim"), ("wallet", "pending"), ("ssh", "ab"), ("ssh-config", "ab"), ("exec", "ab", "true"),
         ("tunnel", "ab", "--stdio"), ("lease", "show", "ab"), ("lease", "cancel", "ab"), ("run",), ("genesis", "show"),
         ("multisig", "address", "ab", "--threshold", "1"), ("multisig", "show", "ab" * 32),
-        ("wallet", "address"), ("token", "new"), ("token", "show-path"),
+        ("wallet", "address"), ("token", "new"), ("token", "show-path"), ("dao", "show"),
     ],
 )  # fmt: skip
 def test_without_a_node_one_sentence_says_what_to_do(words: tuple[str, ...], tmp_path: Path) -> None:

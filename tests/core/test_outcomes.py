@@ -8,10 +8,11 @@ import pytest
 
 from xnode.core.blocks import KEYSET_TYPES, BlockType
 from xnode.core.ledger import Outcome
+from xnode.core.state_chain import StateOutcome
 from xnode.core.tally import VoteOutcome
 from xnode.core.vote_effects import NoRoom
 from xnode.roles.fates import REASONS
-from xnode.roles.topics import PROVABLY_BAD
+from xnode.roles.topics import PROVABLY_BAD, STATE_PROVABLY_BAD
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parents[1] / "docs" / "refusals.md").read_text(encoding="utf-8")
@@ -31,8 +32,11 @@ def outcomes_asserted_in(path: Path) -> set[Outcome]:
 
 
 def rows() -> dict[str, list[str]]:
-    first = PAGE.partition("## Votes")[0]
-    lines = [line.strip("|").split("|") for line in first.splitlines() if line.startswith("| `")]
+    return rows_of(PAGE.partition("\n## ")[0])
+
+
+def rows_of(text: str) -> dict[str, list[str]]:
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| `")]
     return {name.strip(" `"): [cell.strip() for cell in cells] for name, *cells in lines}
 
 
@@ -73,3 +77,18 @@ def test_the_page_says_what_it_means_what_to_do_and_what_it_costs(outcome: Outco
     assert meaning
     assert advice
     assert score == ("loses score" if outcome in PROVABLY_BAD else "keeps its score")
+
+
+def test_the_page_has_every_outcome_of_state_blocks_too() -> None:
+    found = rows_of(PAGE.partition("\n## State blocks\n")[2].partition("\n## ")[0])
+    assert list(found) == [item.value for item in StateOutcome]
+    for word, (meaning, advice, score) in found.items():
+        assert meaning
+        assert advice
+        assert score == ("loses score" if StateOutcome(word) in STATE_PROVABLY_BAD else "keeps its score")
+
+
+def test_every_refusal_of_state_blocks_is_reached_by_a_test() -> None:
+    text = (HERE / "test_state_chain.py").read_text(encoding="utf-8")
+    reached = set(re.findall(r"StateOutcome\.([A-Z_]+)", text))
+    assert reached == {item.name for item in StateOutcome} - {"PROGRESS", "BAD_FORMAT"}

@@ -4,7 +4,7 @@ They sign what they like with their own keys, and whisper it to whom they like; 
 the real roles.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Any, Final
 
@@ -13,23 +13,29 @@ import trio
 from tests.sim.clocks import true_time
 from tests.sim.member import Member
 from tests.sim.plan import (
+    CANCELS_LATE,
+    DOUBLE_SPENDS,
+    FORCE_SETTLES,
     LEASE_TWICE,
     LIES_ABOUT_TIME,
     NEVER_SETTLES,
     SEND_TWICE,
     SETTLES_EARLY,
+    SETTLES_LATE,
     SKEW,
+    SPENDS_TWICE,
     VOTES_TWICE,
 )
 from tests.support.ledger import Chain, key_of
 from xnode.core import price
 from xnode.core.attestations import Attestation, attestation_message
-from xnode.core.blocks import Block, LeaseSettle, encode_block
+from xnode.core.blocks import Block, LeaseCancel, LeaseForceSettle, LeaseSettle, encode_block
 from xnode.core.elections import ElectionView
-from xnode.core.faults import Unavailable
+from xnode.core.faults import Fault, Unavailable
 from xnode.core.lease import LeaseRecord, LeaseState
+from xnode.core.ledger import LedgerView
 from xnode.core.values import NS, Address, Asset, Hash, PublicKey
-from xnode.core.votes import VOTES, Vote, VoteBundle
+from xnode.core.votes import VOTES, Position, Vote, VoteBundle
 from xnode.net.rpc import Args
 from xnode.net.streams import PeerId
 from xnode.roles.attesting import ATTEST_METHOD
@@ -39,6 +45,7 @@ from xnode.roles.voting import VOTES_TOPIC
 
 LOOK_EVERY: Final = 1.0
 LEASE_SECONDS: Final = 20
+ABUSE_SECONDS_MAX: Final = 200.0
 
 
 class EvilHand:
@@ -49,11 +56,15 @@ class EvilHand:
         self._random = random
         self._is_calm = is_calm
         self._settled: set[Hash] = set()
+        self.busy = 0  # doings that the run has to wait for
+        self.allies: list[EvilHand] = []  # all evil hands of the run, this one among them
 
     def possess(self, member: Member, nursery: trio.Nursery) -> None:
         """At the start of each life."""
         evils, roles = member.role.evils, member.roles
         assert roles is not None
+        assert member.network is not None
+        member.network.relays = not evils & {SPENDS_TWICE, VOTES_TWICE}
         if LIES_ABOUT_TIME in evils:
             roles._outside.rpc.register(ATTEST_METHOD, self._lie_about_time)
         if NEVER_SETTLES in evils:
@@ -63,7 +74,73 @@ class EvilHand:
         if SETTLES_EARLY in evils:
             nursery.start_soon(self._settle_early)
 
-    def spend_twice(self, how: str, payees: Sequence[Address], hosts: Sequence[Address]) -> None:
+    def abuse(self, how: str, payees: Sequence[Address], hosts: Sequence[Address]) -> None:
+        """One abuse of its own money, by name."""
+        if how in DOUBLE_SPENDS:
+            self._spend_twice(how, payees, hosts)
+        else:
+            self._start(self._lease_and_abuse, how, self._random.choice(hosts))
+
+    def _start(self, act: Callable[..., Awaitable[None]], *args: object) -> None:
+        self._member.start_soon(self._count, act, *args)
+
+    async def _count(self, act: Callable[..., Awaitable[None]], *args: object) -> None:
+        self.busy += 1
+        try:
+            with trio.move_on_after(ABUSE_SECONDS_MAX):
+                await act(*args)
+        finally:
+            self.busy -= 1
+
+    async def _lease_and_abuse(self, how: str, host: Address) -> None:
+        """An ordinary lease, at first."""
+        block = self._next_block(lambda chain, view: chain.lease(view, host, duration=LEASE_SECONDS))
+        lease_hash = self._publish(block)
+        if how == CANCELS_LATE:
+            await trio.sleep(self._random.uniform(3, 9))
+            lease = self._member.books.leases.get(lease_hash)
+            if lease is not None and not lease.is_final:
+                body = LeaseCancel(lease_hash)
+                self._publish(self._next_block(lambda chain, view: chain.next(view, body, Asset.XUSD, lease.cost)))
+                self._member.around.journal.note(CANCELS_LATE, self._member.name, lease_hash.hex()[:12])
+        else:
+            await self._force_settle(lease_hash)
+
+    async def _force_settle(self, lease_hash: Hash) -> None:
+        timing = self._member.around.genesis.timing
+        while True:
+            await trio.sleep(LOOK_EVERY)
+            lease, roles = self._member.books.leases.get(lease_hash), self._member.roles
+            if lease is None or lease.is_final or roles is None:
+                return
+            due = lease.expiry + (timing.settle_grace + timing.force_settle_gap) * NS
+            if lease.state is LeaseState.ACCEPTED and true_time() > due:
+                break
+        try:
+            attestations = await roles.attesting.quorum(lease_hash)
+        except Fault:
+            return
+        body = LeaseForceSettle(lease_hash, attestations)
+        self._publish(self._next_block(lambda chain, view: chain.next(view, body, Asset.XUSD, lease.cost)))
+        self._member.around.journal.note(FORCE_SETTLES, self._member.name, lease_hash.hex()[:12])
+
+    def _next_block(self, make: Callable[[Chain, LedgerView], Block]) -> Block:
+        member = self._member
+        assert member.roles is not None
+        chain = Chain(member.around.genesis, member.name)
+        with member.roles.store.snapshot() as view:
+            return chain.sign(make(chain, view)._replace(timestamp=member.clock()))
+
+    def _publish(self, block: Block) -> Hash:
+        """To all, whatever its own node thinks of it."""
+        member = self._member
+        assert member.roles is not None
+        member.roles.replica.take(block)
+        for half in self._halves():
+            self._tell(half, BLOCKS_TOPIC, encode_block(block))
+        return Chain(member.around.genesis, member.name).hash_of(block)
+
+    def _spend_twice(self, how: str, payees: Sequence[Address], hosts: Sequence[Address]) -> None:
         """Two blocks for the next position of its chain, each shown first to another half of the network."""
         member = self._member
         if member.roles is None:
@@ -82,11 +159,17 @@ class EvilHand:
         halves = self._halves()
         for block, half in zip(pair, halves, strict=True):
             self._tell(half, BLOCKS_TOPIC, encode_block(block))
+            vote = Vote(Position(block.account, block.previous), chain.hash_of(block), is_final=True)
+            for ally in self.allies:
+                ally.vote(half, vote)
         member.around.journal.note(how, member.name, " | ".join(",".join(half) for half in halves))
 
     def _halves(self) -> tuple[list[PeerId], list[PeerId]]:
         network = self._member.network
         peers = [peer.peer_id for peer in network.peers()] if network is not None else []
+        sides = self._member.around.storm.sides()
+        if sides is not None:
+            return [peer for peer in peers if peer in sides[0]], [peer for peer in peers if peer in sides[1]]
         self._random.shuffle(peers)
         middle = len(peers) // 2
         return peers[:middle], peers[middle:]
@@ -95,6 +178,15 @@ class EvilHand:
         for peer_id in peers:
             if self._member.network is not None:
                 self._member.network.whisper(peer_id, topic, data)
+
+    def vote(self, peers: Sequence[PeerId], vote: Vote) -> None:
+        """Tells these peers so, whatever it has told others."""
+        member = self._member
+        if VOTES_TWICE in member.role.evils and member.roles is not None:
+            bundle = VoteBundle(member.address, true_time(), (vote,))
+            wire = VOTES.sign(member.around.genesis.network_key, key_of(member.name), bundle)
+            self._tell(peers, VOTES_TOPIC, wire)
+            member.around.journal.note(VOTES_TWICE, member.name)
 
     async def _vote_twice(self) -> None:
         while not self._is_calm():
@@ -108,11 +200,7 @@ class EvilHand:
         """One half hears a final vote for one block, the other half for the other; some hear both."""
         first, second = self._random.sample([candidate[0] for candidate in election.candidates], 2)
         for block_hash, half in zip((first, second), self._halves(), strict=True):
-            vote = Vote(election.position, block_hash, self._random.random() < 0.8)
-            bundle = VoteBundle(self._member.address, true_time(), (vote,))
-            wire = VOTES.sign(self._member.around.genesis.network_key, key_of(self._member.name), bundle)
-            self._tell(half, VOTES_TOPIC, wire)
-        self._member.around.journal.note(VOTES_TWICE, self._member.name)
+            self.vote(half, Vote(election.position, block_hash, self._random.random() < 0.8))
 
     async def _lie_about_time(self, _peer_id: PeerId, args: Args) -> Args:
         (lease_hash,) = args
@@ -129,10 +217,24 @@ class EvilHand:
         async def refusing(draft: Draft, notes: Any = no_notes) -> Hash:
             if isinstance(draft.body, LeaseSettle):
                 self._member.around.journal.note(NEVER_SETTLES, self._member.name)
+                if draft.body.source not in self._settled and self._random.random() < 0.5:
+                    self._settled.add(draft.body.source)
+                    self._start(self._settle_late, draft.body)
                 raise Unavailable("never", "it never settles")
             return await append(draft, notes)  # type: ignore[no-any-return]
 
         author.append = refusing
+
+    async def _settle_late(self, body: LeaseSettle) -> None:
+        """Well attested, and kept back until its consumer may force-settle: then others get it by sync."""
+        timing = self._member.around.genesis.timing
+        lease = self._member.books.leases[body.source]
+        due = lease.expiry + (timing.settle_grace + timing.force_settle_gap) * NS
+        await trio.sleep(max(0.0, (due - true_time()) / NS) + self._random.uniform(-2, 5))
+        block = self._next_block(lambda chain, view: chain.next(view, body, Asset.XE, body.amount))
+        assert self._member.roles is not None
+        self._member.roles.replica.take_synced((encode_block(block),))
+        self._member.around.journal.note(SETTLES_LATE, self._member.name, body.source.hex()[:12])
 
     async def _settle_early(self) -> None:
         while not self._is_calm():

@@ -8,7 +8,7 @@
 | one_end_a_lease | two blocks are confirmed that end one lease, or its acceptance and its cancellation |
 | settled_in_time | an honest node applies a settlement that too few timekeepers attest, or before the lease's expiry |
 | machine_for_confirmed_lease | an honest provider makes a machine for a lease that it has not seen confirmed |
-| live_machine_kept | an honest provider destroys the machine of a lease that is not over |
+| live_machine_kept | an honest provider destroys the machine of a lease that is not over, or not confirmed to be |
 | machine_has_lease | an honest provider's machine is up, LEASELESS_SECONDS after its lease was over |
 | no_node_fails | something escapes from a node that no fault of its disk explains |
 | honest_peers_keep_each_other | an honest node bans another or rejects its gossip |
@@ -124,7 +124,10 @@ class Invariants:
         """Right before a machine is destroyed."""
         lease = member.books.leases.get(lease_hash)
         is_orphan = lease is None and isinstance(proof, OrphanProof)
-        if not is_orphan and (lease is None or not self._is_over(lease)):
+        is_open = lease is not None and lease.is_final and not member.books.is_confirmed(lease.end_hash)
+        if is_open:
+            self.fail("live_machine_kept", f"{member.name}: lease {lease_hash.hex()[:12]}, its end is not confirmed")
+        elif not is_orphan and (lease is None or not self._is_over(lease)):
             state = "unknown" if lease is None else f"{lease.state}"
             self.fail(
                 "live_machine_kept", f"{member.name}: lease {lease_hash.hex()[:12]} is {state}, the proof: {proof}"

@@ -168,7 +168,7 @@ class Member:
     def _make_roles(self, store: Store, topics: Topics, network: MemoryNetwork) -> Roles:
         hosting = None
         if self.role.capacity is not None:
-            terms = Terms(self.role.multiplier_milli, "tcg", lambda: IMAGES, IMAGES[0].name)
+            terms = Terms(self.role.multiplier_milli, "fake", "tcg", lambda: IMAGES, IMAGES[0].name)
             hosting = Hosting(WatchedDriver(self), self.role.capacity, terms)
         settings = Settings(self.role.is_timekeeper, hosting, TunnelLimits())
         roles = make_roles(self.name, store, topics, network, self.clock, settings)

@@ -21,15 +21,20 @@ VOTES_TWICE: Final = "votes twice"
 LIES_ABOUT_TIME: Final = "lies about the time"
 NEVER_SETTLES: Final = "never settles"
 SETTLES_EARLY: Final = "settles early, without attestations"
+CANCELS_LATE: Final = "cancels while it is accepted"
+FORCE_SETTLES: Final = "force-settles as soon as it may"
+SETTLES_LATE: Final = "shows its settlement when it is too late"
 DOUBLE_SPENDS: Final = (SEND_TWICE, LEASE_TWICE, SEND_AND_LEASE)
+ABUSES: Final = (*DOUBLE_SPENDS, CANCELS_LATE, CANCELS_LATE, FORCE_SETTLES)
 SPENDS_TWICE: Final = "spends twice"
 
 WEIGHT: Final = 100_000  # XUSD in all
 EVIL_WEIGHT_MAX: Final = 30  # percent
+LEAST: Final = 500  # XUSD of a member
 FIRST_DEED: Final = 6.0  # seconds: by then all know each other
 ROOMY: Final = Resources(8, 16_384, 200)
 SKEW: Final = 10
-TIMING: Final = Timing(10, 3600, settle_grace=60, force_settle_gap=25, attestation_skew=SKEW, live_window=600)
+TIMING: Final = Timing(10, 3600, settle_grace=40, force_settle_gap=22, attestation_skew=SKEW, live_window=600)
 
 
 class Deed(NamedTuple):
@@ -84,9 +89,9 @@ def _cast(random: Random) -> tuple[Role, ...]:
     host = "bert" if "bert" in by_name else "bob"
     for evil, name, chance in (
         (LIES_ABOUT_TIME, TIMEKEEPER_NAMES[2], 0.3),
-        (NEVER_SETTLES, host, 0.2),
+        (NEVER_SETTLES, host, 0.25),
         (SETTLES_EARLY, host, 0.25),
-        (VOTES_TWICE, random.choice([host, TIMEKEEPER_NAMES[2], "mallory", "mallory"]), 0.5),
+        (VOTES_TWICE, random.choice([host, TIMEKEEPER_NAMES[2], "mallory", "mallory"]), 0.6),
     ):
         if random.random() < chance and name in by_name:
             by_name[name] = by_name[name]._replace(evils=by_name[name].evils | {evil})
@@ -96,14 +101,15 @@ def _cast(random: Random) -> tuple[Role, ...]:
 def _weights(random: Random, roles: Sequence[Role]) -> dict[str, int]:
     evil = [role.name for role in roles if role.evils]
     honest = [role.name for role in roles if not role.evils]
-    evil_part = WEIGHT * random.choice([5, 20, EVIL_WEIGHT_MAX]) // 100 if evil else 0
-    weights = _shares(random, honest, WEIGHT - evil_part)
-    return weights | _shares(random, evil, evil_part)
+    evil_part = WEIGHT * random.choice([5, 20, EVIL_WEIGHT_MAX, EVIL_WEIGHT_MAX]) // 100 if evil else 0
+    voters = [role.name for role in roles if VOTES_TWICE in role.evils] or evil
+    weights = _shares(random, honest, WEIGHT - evil_part) | dict.fromkeys(evil, LEAST)
+    return weights | _shares(random, voters, evil_part)
 
 
 def _shares(random: Random, names: Sequence[str], total: int) -> dict[str, int]:
     parts = [random.choice([1, 1, 5, 10, 10]) for _ in names]
-    return {name: max(1000, total * part // sum(parts)) for name, part in zip(names, parts, strict=True)}
+    return {name: max(LEAST, total * part // sum(parts)) for name, part in zip(names, parts, strict=True)}
 
 
 def _clock(random: Random, role: Role) -> ClockFault:
@@ -122,7 +128,8 @@ def _deeds(random: Random, roles: Sequence[Role], calm_at: float) -> list[Deed]:
     deeds = [_lease_wanted(random, at) for at in times(random.randint(2, 3), calm_at / 2)]
     deeds += [Deed(at, "send", anyone(), (anyone(), random.randint(1, 20))) for at in times(random.randint(2, 5))]
     deeds += [Deed(at, "weather", "", (_weather(random),)) for at in times(random.randint(0, 3))]
-    deeds += [_partition(random, names, at) for at in times(random.randint(0, 3))]
+    for at in times(random.randint(0, 3)):
+        deeds += _partition(random, roles, at)
     deeds += [Deed(at, "crash", anyone(), _crash(random)) for at in times(random.randint(0, 4))]
     deeds += [Deed(at, "disk", anyone(), _disk_fault(random)) for at in times(random.choice([0, 0, 1, 2]))]
     deeds += [
@@ -134,7 +141,7 @@ def _deeds(random: Random, roles: Sequence[Role], calm_at: float) -> list[Deed]:
     ]
     deeds += [Deed(at, "boots are slow", _host(random, roles), (random.uniform(5, 40),)) for at in times(1)]
     if "mallory" in names:
-        deeds += [Deed(at, "double spend", "mallory", (random.choice(DOUBLE_SPENDS),)) for at in times(3)]
+        deeds += [Deed(at, "abuse", "mallory", (random.choice(ABUSES),)) for at in times(3, calm_at / 2)]
     return deeds
 
 
@@ -151,9 +158,17 @@ def _weather(random: Random) -> Weather:
     )
 
 
-def _partition(random: Random, names: Sequence[str], at: float) -> Deed:
-    island = random.sample(names, random.randint(1, len(names) - 1))
-    return Deed(at, "partition", "", (tuple(island), random.random() < 0.6, random.uniform(3, 40)))
+def _partition(random: Random, roles: Sequence[Role], at: float) -> list[Deed]:
+    """Sometimes the evil ones reach both sides, and use it."""
+    on_seam = random.random() < 0.5
+    names = [role.name for role in roles if not (on_seam and role.evils)]
+    random.shuffle(names)
+    middle = random.randint(1, len(names) - 1)
+    island, others = tuple(names[:middle]), tuple(names[middle:])
+    deeds = [Deed(at, "partition", "", (island, others, random.random() < 0.6, random.uniform(3, 40)))]
+    if on_seam and any(SPENDS_TWICE in role.evils for role in roles):
+        deeds.append(Deed(at + random.uniform(0.1, 3), "abuse", "mallory", (random.choice(DOUBLE_SPENDS),)))
+    return deeds
 
 
 def _crash(random: Random) -> tuple[object, ...]:

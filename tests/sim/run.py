@@ -14,22 +14,39 @@ from trio._core import _run as scheduler
 from tests.sim.journal import Journal
 from tests.sim.plan import make_plan
 from tests.sim.world import Result, World
+from xnode.core.blocks import decode_block
+from xnode.roles import replica, vote_exchange
+from xnode.store import schema
 
 TICK: Final = 2**-7  # seconds, about 8 ms; a power of two, so that sums of it are exact
-CHECKED_MAX: Final = 50_000  # signatures whose check is remembered
+REMEMBERED_MAX: Final = 50_000  # signatures, and blocks
 
 _open = nacl.bindings.crypto_sign_open
+decoded = lru_cache(REMEMBERED_MAX)(decode_block)
 
 
-def remember_signatures() -> None:
-    """All nodes of a run check the same signatures: the answer is remembered, the check is libsodium's own."""
-    nacl.bindings.crypto_sign_open = lru_cache(CHECKED_MAX)(_open)
+def remember() -> None:
+    """All nodes of a run check the same signatures and decode the same blocks: the answers are remembered.
+
+    They are libsodium's and the codec's own; both depend on nothing but the bytes.
+    """
+    nacl.bindings.crypto_sign_open = lru_cache(REMEMBERED_MAX)(_open)
+    for module in (schema, replica, vote_exchange):
+        module.decode_block = decoded  # type: ignore[attr-defined]
+
+
+def forget() -> None:
+    """As it was."""
+    nacl.bindings.crypto_sign_open = _open
+    decoded.cache_clear()
+    for module in (schema, replica, vote_exchange):
+        module.decode_block = decode_block  # type: ignore[attr-defined]
 
 
 def run_seed(seed: int) -> Result:
     """One whole run."""
     logging.disable(logging.CRITICAL)
-    remember_signatures()
+    remember()
     scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
     scheduler._r.seed(seed)
     gc.collect()
@@ -39,7 +56,7 @@ def run_seed(seed: int) -> Result:
     finally:
         gc.enable()
         logging.disable(logging.NOTSET)
-        nacl.bindings.crypto_sign_open = _open
+        forget()
 
 
 def make_clock() -> trio.testing.MockClock:

@@ -108,6 +108,10 @@ class Storm(Internet):
             elif host is not None:
                 await host.reset_streams(right)
 
+    def sides(self) -> tuple[frozenset[PeerId], frozenset[PeerId]] | None:
+        """What the first partition divides; None where there is none."""
+        return self._cuts[0] if self._cuts else None
+
     def heal(self) -> None:
         """No partitions any more."""
         self._cuts.clear()

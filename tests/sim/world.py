@@ -78,6 +78,7 @@ class World:
             if member.role.evils
         }
         for name, hand in self.hands.items():
+            hand.allies = list(self.hands.values())
             self.members[name].on_life = hand.possess
         self.honest = [member for member in self.members.values() if member.is_honest]
         self._honest_ids = frozenset(member.peer_id for member in self.honest)
@@ -137,6 +138,8 @@ class World:
         away = [member.name for member in self.honest if not member.is_up]
         if away:
             return f"{away} do not run"
+        if any(hand.busy for hand in self.hands.values()):
+            return "somebody evil is still at it"
         if any(member.machines.machines for member in self.honest):
             return "machines are left"
         waiting = {member.name: sum(key[:1] == UNDO for key in member.disk.rows) for member in self.honest}
@@ -180,13 +183,11 @@ class World:
         self.journal.note("weather", "", str(weather))
 
     async def _do_partition(self, nursery: trio.Nursery, deed: Deed) -> None:
-        island, both_ways, seconds = deed.details
-        nursery.start_soon(self._part, island, both_ways, seconds)
+        nursery.start_soon(self._part, *deed.details)
 
-    async def _part(self, island: tuple[str, ...], both_ways: bool, seconds: float) -> None:
-        others = [peer_id_of(name) for name in self.members if name not in island]
+    async def _part(self, island: tuple[str, ...], others: tuple[str, ...], both_ways: bool, seconds: float) -> None:
         self.journal.note("two-way partition" if both_ways else "one-way partition", "", f"{island}, {seconds:.0f} s")
-        await self.storm.cut([peer_id_of(name) for name in island], others, both_ways)
+        await self.storm.cut([peer_id_of(name) for name in island], [peer_id_of(name) for name in others], both_ways)
         await trio.sleep(seconds)
         self.storm.heal()
         self.journal.note("partitions healed", "")
@@ -235,11 +236,11 @@ class World:
         assert isinstance(seconds, float)
         self.members[deed.who].machines.boot_seconds = seconds
 
-    async def _do_double_spend(self, _: trio.Nursery, deed: Deed) -> None:
+    async def _do_abuse(self, _: trio.Nursery, deed: Deed) -> None:
         (how,) = deed.details
         payees = [member.address for member in self.members.values() if member.name != deed.who]
         hosts = [member.address for member in self.members.values() if member.role.capacity is not None]
-        self.hands[deed.who].spend_twice(str(how), payees, hosts)
+        self.hands[deed.who].abuse(str(how), payees, hosts)
 
 
 SHARED: Final = (ACCOUNT, PENDING, LEASE)

@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 import trio
 
-from tests.support import qemu
+from tests.support import lima_double, qemu
 from tests.support.fake_driver import Disk, FakeDriver
 from xnode.core.machine import MachineSpec
 from xnode.core.values import Hash
 from xnode.vm.driver import Driver
+from xnode.vm.lima import LimaDriver
+from xnode.vm.lima_settings import LimaSettings
 
 
 class Kit(NamedTuple):
@@ -23,6 +25,7 @@ class Kit(NamedTuple):
     name: str
     image: str
     open: Callable[[], AbstractAsyncContextManager[Driver]]
+    lima: LimaSettings | None = None
 
     def new_spec(self, consumer: qemu.Consumer) -> MachineSpec:
         """A small machine of a lease of its own."""
@@ -49,6 +52,36 @@ def qemu_kit() -> Iterator[Kit]:
     """Tiny guests under emulation."""
     with tempfile.TemporaryDirectory(prefix="xnode-qemu-") as root:
         kit = Kit("qemu", "tiny", lambda: qemu.open_driver(qemu.settings(Path(root))))
+        try:
+            yield kit
+        finally:
+            trio.run(destroy_all, kit)
+
+
+@contextmanager
+def lima_kit(guest: Path | None) -> Iterator[Kit]:
+    """What LIMACTL names, with the image at LIMA_IMAGE; or else the double, with this guest behind it."""
+    with tempfile.TemporaryDirectory(prefix="xl-") as name:  # short: Lima's sockets lie below it
+        folder = Path(name)
+        folder.chmod(0o755)
+        user = lima_double.unprivileged()
+        home = folder / "home"
+        home.mkdir(mode=0o700)
+        if user is not None:
+            os.chown(home, user.pw_uid, user.pw_gid)
+        settings = LimaSettings(
+            root=folder / "machines",
+            home=home,
+            image=os.environ.get("LIMA_IMAGE", ""),
+            limactl=os.environ.get("LIMACTL", ""),
+            user=user.pw_name if user is not None else "",
+            accelerator="tcg" if guest is not None else "",
+            boot_timeout=600.0,
+        )
+        if guest is not None:
+            program = lima_double.install(folder / "lima", guest)
+            settings = settings._replace(limactl=str(program), image=str(folder / "lima" / "guest" / "initrd"))
+        kit = Kit("lima", "", lambda: LimaDriver.open(settings, time.time_ns, os.urandom), settings)
         try:
             yield kit
         finally:

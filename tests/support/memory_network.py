@@ -92,6 +92,7 @@ class MemoryNetwork:
         self.addresses: tuple[str, ...] = (f"/memory/{peer_id}/p2p/{peer_id}",)
         self.counters: Counter[str] = Counter()
         self.crashes: list[Exception] = []
+        self.relays = True  # passes on what it hears
         self._clock = clock
         self._nursery = nursery
         self._bans = Bans(clock)
@@ -253,7 +254,8 @@ class MemoryNetwork:
             return
         if self._judge.take(forwarder, topic, data, identity):  # type: ignore[arg-type]
             self._seen.add(identity)
-            self._pass_on(topic, data, forwarder)
+            if self.relays:
+                self._pass_on(topic, data, forwarder)
 
 
 @asynccontextmanager

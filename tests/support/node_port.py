@@ -31,6 +31,8 @@ from xnode.core.ledger import Context, Effects, Outcome
 from xnode.core.machine import ExecResult, MachineStatus
 from xnode.core.market import LeaseForm, Quote
 from xnode.core.rules import judge
+from xnode.core.state_blocks import StateBlock
+from xnode.core.state_chain import StateEffects, StateOutcome, judge_state
 from xnode.core.tunnel import UsedProofs, access_message, check_access
 from xnode.core.values import ZERO_HASH, Address, Hash
 from xnode.core.votes import Position
@@ -114,6 +116,7 @@ class MemoryNode(NodePort):
             active_leases=3,
             multiplier_milli=1000,
             certificate_hash=ZERO_HASH,
+            driver="qemu",
             accelerator="kvm",
             last_seen=NOW,
             images=("debian", "tiny"),
@@ -227,6 +230,16 @@ class MemoryNode(NodePort):
             transaction.stage(effects)
             transaction.commit()
         return Outcome.PROGRESS
+
+    async def submit_state_block(self, block: StateBlock) -> tuple[StateOutcome, str]:
+        await self._enter("submit_state_block", block)
+        with self.store.transaction() as transaction:
+            effects = judge_state(transaction, GENESIS, block, None)
+            if not isinstance(effects, StateEffects):
+                return effects.outcome, effects.detail
+            transaction.stage_state(effects)
+            transaction.commit()
+        return StateOutcome.PROGRESS, ""
 
     async def add_peer(self, address: str) -> None:
         await self._enter("add_peer", address)

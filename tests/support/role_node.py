@@ -218,7 +218,7 @@ class Village:
     ) -> Roles:
         hosting = None
         if setup.capacity is not None:
-            terms = Terms(setup.multiplier_milli, "tcg", lambda: setup.images, setup.images[0].name)
+            terms = Terms(setup.multiplier_milli, "fake", "tcg", lambda: setup.images, setup.images[0].name)
             driver = FakeDriver(self.disk(setup.name), clock)
             hosting = Hosting(driver, setup.capacity, terms, setup.orphan_grace)
         settings = Settings(setup.timekeeper, hosting, TunnelLimits())

@@ -11,7 +11,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from xnode.api import accounts, attestations, blocks, consensus, hosting, leases, node, providers, tunnel, vms
+from xnode.api import (
+    accounts,
+    attestations,
+    blocks,
+    consensus,
+    hosting,
+    leases,
+    node,
+    providers,
+    statechain,
+    tunnel,
+    vms,
+)
 from xnode.api.bridge import Bridge
 from xnode.api.calls import Api, Asked, Call
 from xnode.api.edge import Edge
@@ -22,7 +34,7 @@ from xnode.api.parse import parse_fields, parse_json_object, parse_query, read_b
 from xnode.api.port import NodePort
 from xnode.api.settings import ApiSettings
 
-NOUNS: Final = (leases, providers, hosting, attestations, vms, tunnel, node, accounts, blocks, consensus)
+NOUNS: Final = (leases, providers, hosting, attestations, vms, tunnel, node, accounts, blocks, consensus, statechain)
 CALLS: Final = documented([call for noun in NOUNS for call in noun.CALLS])
 
 

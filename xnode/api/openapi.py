@@ -11,10 +11,13 @@ from starlette.responses import HTMLResponse
 from xnode import __version__
 from xnode.api.calls import Api, Asked, Call
 from xnode.api.parse import Field
-from xnode.api.schema import ERROR, HEX32, OBJECT, TEXT
+from xnode.api.schema import ERROR, HEX32, INTEGER, OBJECT, TEXT
+from xnode.core.state_values import KEY
 
 ALWAYS: Final = (403, 429, 500)
 PARAMETER: Final = re.compile(r"\{(\w+)\}")
+ANY_CASE_HEX32: Final = HEX32 | {"pattern": "^[0-9a-fA-F]{64}$"}
+PATH_SCHEMAS: Final = {"index": INTEGER, "key": TEXT | {"pattern": f"^{KEY.pattern}$"}}  # all others are 32 bytes
 PAGE_HEADERS: Final = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 STYLE: Final = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -41,7 +44,7 @@ def field_schema(field: Field) -> dict[str, Any]:
 
 def _parameters(call: Call) -> list[dict[str, Any]]:
     in_path = [
-        {"name": name, "in": "path", "required": True, "schema": HEX32 | {"pattern": "^[0-9a-fA-F]{64}$"}}
+        {"name": name, "in": "path", "required": True, "schema": PATH_SCHEMAS.get(name, ANY_CASE_HEX32)}
         for name in PARAMETER.findall(call.path)
     ]
     fields = [("query", field) for field in call.query] + [("header", field) for field in call.headers]

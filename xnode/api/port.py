@@ -16,6 +16,8 @@ from xnode.core.lease import Resources
 from xnode.core.ledger import Outcome
 from xnode.core.machine import ExecResult, MachineStatus
 from xnode.core.market import LeaseForm, Quote
+from xnode.core.state_blocks import StateBlock
+from xnode.core.state_chain import StateOutcome
 from xnode.core.values import Address, Hash, PublicKey, Signature
 from xnode.roles.block_times import Stage
 from xnode.roles.fates import Fate
@@ -31,6 +33,7 @@ class ProviderView(NamedTuple):
     active_leases: int
     multiplier_milli: int
     certificate_hash: Hash
+    driver: str
     accelerator: str
     last_seen: int
     closed: str = ""  # why it takes no lease at all: draining or host_full
@@ -179,6 +182,10 @@ class NodePort(ABC):
     @abstractmethod
     async def submit_block(self, block: Block) -> Outcome:
         """Offers a signed block to the ledger and gossips it if it is new and good."""
+
+    @abstractmethod
+    async def submit_state_block(self, block: StateBlock) -> tuple[StateOutcome, str]:
+        """Offers a signed state block to the chain and gossips it if it is new and good; its fate, for people too."""
 
     @abstractmethod
     async def add_peer(self, address: str) -> None:

@@ -42,6 +42,10 @@ class Charters(NamedTuple):
         """The charter that this state block left, whatever its date: the next block is judged by it."""
         return self.eras[max(0, bisect_right(self.eras, number, key=lambda era: era.number) - 1)].charter
 
+    def since(self, time: int) -> tuple[Charter, ...]:
+        """What holds at `time` (ns) and what is known to hold later."""
+        return (self.at(time), *(era.charter for era in self.eras if era.timestamp > time))
+
     @property
     def latest(self) -> Charter:
         """The charter that the last state block left; it may hold only from a later time on."""

@@ -40,6 +40,10 @@ class Directory:
         self._entries: dict[Address, tuple[DirectoryRecord, bytes]] = {}
         self._pinned = frozenset(pinned)
 
+    def pin(self, accounts: Iterable[Address]) -> None:
+        """Pins these, and no others any more."""
+        self._pinned = frozenset(accounts)
+
     def put(self, record: DirectoryRecord, wire: bytes, now: int) -> bool:
         """Takes it if it is current and newer than what is known; says whether it did."""
         known = self._entries.get(record.account)

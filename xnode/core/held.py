@@ -38,11 +38,6 @@ class Held:
             self._remove(block_hash)
         return blocks
 
-    def take_with_hashes(self, arrived: Hash) -> tuple[tuple[Hash, Block], ...]:
-        """The same, each with its own hash."""
-        hashes = tuple(self._waiting.get(arrived, ()))
-        return tuple(zip(hashes, self.take(arrived), strict=True))
-
     def _remove(self, block_hash: Hash) -> None:
         entry = self._blocks.pop(block_hash, None)
         if entry is None:

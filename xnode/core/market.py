@@ -42,6 +42,7 @@ class Ad(NamedTuple):
     active_leases: int
     multiplier_milli: int
     certificate_hash: Hash
+    driver: str  # qemu isolates its machines more than lima
     accelerator: str
     images: tuple[str, ...]
     closed: str  # "" where it takes leases, else why it takes none: draining or host_full

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from xnode.core import price
 from xnode.core.admission import DRAINING, HOST_FULL, Standing, Wish, host_shortage, offered, refusal, room_left
+from xnode.core.charter import Charter
 from xnode.core.faults import CallerFault
 from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord, Resources
@@ -23,6 +24,7 @@ class Terms(NamedTuple):
     """What this provider asks and has."""
 
     multiplier_milli: int
+    driver: str
     accelerator: str
     images: Callable[[], tuple[GuestImage, ...]]  # what the image store holds now
     default_image: str
@@ -40,6 +42,7 @@ class Admission:
         driver: Driver,
         account: Callable[[], AccountRecord],
         timekeepers_reachable: Callable[[], int],
+        charter: Callable[[], Charter],
     ) -> None:
         self._genesis = genesis
         self._capacity = capacity
@@ -48,11 +51,12 @@ class Admission:
         self._driver = driver
         self._account = account
         self._timekeepers_reachable = timekeepers_reachable
+        self._charter = charter
 
     def of_request(self, request: Request, now: int) -> CallerFault | None:
         """Why no offer is made; None where one may be."""
         multiplier = self._terms.multiplier_milli
-        cost = price.cost(request.resources, request.duration, self._genesis.rates, multiplier)
+        cost = price.cost(request.resources, request.duration, self._charter().rates, multiplier)
         wish = Wish(request.resources, request.duration, request.image, price.stake(cost), multiplier, False)
         return refusal(wish, self._standing(now, None))
 
@@ -88,7 +92,7 @@ class Admission:
             multiplier_milli=self._terms.multiplier_milli,
             xusd=self._account().xusd,
             timekeepers=self._timekeepers_reachable(),
-            timekeepers_needed=self._genesis.timekeepers.threshold,
+            timekeepers_needed=self._charter().timekeepers.threshold,
             free=self._capacity.available(now, promise),
             host=self._host(now, promise),
         )

@@ -6,6 +6,7 @@ from typing import Final
 import trio
 
 from xnode.core.attestations import ATTESTATIONS_MAX, Attestation, is_valid
+from xnode.core.charter import Charter
 from xnode.core.codec import Plain
 from xnode.core.faults import Fault, PeerFault, Unavailable
 from xnode.core.genesis import Genesis
@@ -32,12 +33,14 @@ class Attesting:
         clock: Callable[[], int],
         timekeeper: Timekeeper | None,
         own_id: PeerId,
+        charter: Callable[[], Charter],
     ) -> None:
         self._genesis = genesis
         self._contacts = contacts
         self._clock = clock
         self._timekeeper = timekeeper
         self._own_id = own_id
+        self._charter = charter
         calls.register(ATTEST_METHOD, self._serve)
 
     async def attest(self, lease_hash: Hash) -> Attestation:
@@ -48,17 +51,17 @@ class Attesting:
 
     async def quorum(self, lease_hash: Hash) -> tuple[Attestation, ...]:
         """Enough good attestations for a block; raises Unavailable(no_timekeepers) that says who did not answer."""
-        return await self._gather(lease_hash, self._genesis.timekeepers.threshold)
+        return await self._gather(lease_hash, self._charter().timekeepers.threshold)
 
     @property
     def needed(self) -> int:
         """How many must agree."""
-        return self._genesis.timekeepers.threshold
+        return self._charter().timekeepers.threshold
 
     def reachable(self) -> int:
         """How many listed timekeepers have told where they are, this node included."""
         known = 0
-        for key in self._genesis.timekeepers.keys:
+        for key in self._charter().timekeepers.keys:
             try:
                 self._contacts.find(Address(key))
                 known += 1
@@ -71,7 +74,7 @@ class Attesting:
         faults: list[str] = []
         with trio.move_on_after(ASK_SECONDS_MAX) as scope:
             async with trio.open_nursery() as nursery:
-                for key in self._genesis.timekeepers.keys[:ATTESTATIONS_MAX]:
+                for key in self._charter().timekeepers.keys[:ATTESTATIONS_MAX]:
                     nursery.start_soon(self._ask, key, lease_hash, needed, good, faults, scope)
         if len(good) < needed:
             reasons = "; ".join(faults) or "no answer in time"

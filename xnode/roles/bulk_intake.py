@@ -109,8 +109,8 @@ class BulkIntake(SyncSink):
             self._released.clear()
         while self._released and done < RELEASED_MAX:
             arrived = self._released.popleft()
-            for block_hash, block in held.take_with_hashes(arrived):
-                self._stage(BulkBlock(block, block_hash, b""), counts)
+            for found in self._replica.release(arrived):
+                self._stage(found, counts)
                 done += 1
 
     async def _work_off(self, counts: dict[str, int]) -> None:

@@ -153,12 +153,16 @@ class Consumer:
         if not is_valid_point(form.access_pub_key):
             raise CallerFault("bad_key", "access_pub_key is not a usable ed25519 public key")
         policy_named(form.policy)
-        least = price.cost(form.resources, form.duration, self._genesis.rates, price.MULTIPLIER_MIN)
+        least = price.cost(form.resources, form.duration, self._rates(), price.MULTIPLIER_MIN)
         held = self._author.account().xusd
         if held < least:
             message = f"this lease costs at least {least} XUSD and the account holds {held}; send it some first"
             raise CallerFault("insufficient_balance", message)
         return least
+
+    def _rates(self) -> price.Rates:
+        """Those that hold now: a lease block is dated when it is written."""
+        return self._store.charter_at(self._clock()).rates
 
     async def _once(self, form: LeaseForm) -> Hash:
         """The same Idempotency-Key gives the same lease, also after a restart."""
@@ -339,7 +343,7 @@ class Consumer:
         if offer.valid_until <= self._clock():
             return "its offer had ended when it came; do the clocks of both nodes agree?"
         try:
-            due = price.cost(form.resources, form.duration, self._genesis.rates, offer.multiplier_milli)
+            due = price.cost(form.resources, form.duration, self._rates(), offer.multiplier_milli)
         except CallerFault as fault:
             return str(fault)
         if offer.cost != due:

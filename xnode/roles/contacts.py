@@ -70,7 +70,7 @@ class Contacts:
         self._clock = clock
         self._publish = publish
         self._here = here
-        self.directory = Directory(Address(key) for key in genesis.timekeepers.keys)
+        self.directory = Directory()
         calls.register(EXCHANGE_METHOD, self._serve)
 
     def take(self, wire: bytes) -> bool:

@@ -6,6 +6,7 @@ from typing import Final
 import trio
 
 from xnode.core import price
+from xnode.core.charter import Charter
 from xnode.core.faults import CallerFault
 from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseState
@@ -32,6 +33,7 @@ class Offering:
         terms: Terms,
         admission: Admission,
         clock: Callable[[], int],
+        charter: Callable[[], Charter],
     ) -> None:
         self._address = address
         self._genesis = genesis
@@ -40,6 +42,7 @@ class Offering:
         self._terms = terms
         self._admission = admission
         self._clock = clock
+        self._charter = charter
         self._send, self._receive = trio.open_memory_channel[Request](ANSWERS_WAITING_MAX)
         self.advertise = Pulse()
         self.unanswered = 0
@@ -66,6 +69,7 @@ class Offering:
             active_leases=len(self._capacity.leases(LeaseState.ACCEPTED)),
             multiplier_milli=self._terms.multiplier_milli,
             certificate_hash=ZERO_HASH,
+            driver=self._terms.driver,
             accelerator=self._terms.accelerator,
             images=tuple(image.name for image in self._terms.images())[:LIST_ITEMS_MAX],
             closed=self._admission.closed(now),
@@ -91,7 +95,7 @@ class Offering:
         now = self._clock()
         if refused := self._admission.of_request(request, now):
             raise refused
-        cost = price.cost(request.resources, request.duration, self._genesis.rates, self._terms.multiplier_milli)
+        cost = price.cost(request.resources, request.duration, self._charter().rates, self._terms.multiplier_milli)
         image = request.image or self._terms.default_image
         if not self._capacity.reserve(request, image, now):
             raise CallerFault("no_capacity", "too many offers are open")

@@ -311,7 +311,7 @@ class Provider:
         self._log.record(lease_hash, "orphan_removed", f"its lease was unknown for {proof.unknown_for // NS} s")
 
     def _median(self, attestations: tuple[Attestation, ...], lease: LeaseRecord) -> int:
-        valid = valid_ones(attestations, lease.lease_hash, self._genesis.timekeepers.keys)
+        valid = valid_ones(attestations, lease.lease_hash, self._store.charter_at(self._clock()).timekeepers.keys)
         return lower_median([item.timestamp for item in valid])
 
     _steps: Final[dict[Action, Callable[["Provider", LeaseRecord], Awaitable[None]]]] = {

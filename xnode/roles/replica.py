@@ -1,7 +1,8 @@
 """The replica: every block enters the ledger here, wherever it comes from, and lands in one atomic batch.
 
 A block is judged, applied and only then announced: to the roles by `changed`, to the network by gossip. A block that
-needs one that is not here yet is held and tried again when that arrives.
+needs one that is not here yet is held and tried again when that arrives; one that is refused for its price or its
+attestations is kept and tried again when a state block has changed what holds.
 """
 
 import logging
@@ -16,14 +17,18 @@ from xnode.core.hashing import Tag, tagged_hash
 from xnode.core.held import Held
 from xnode.core.ledger import GAPS, Context, Effects, LedgerView, Outcome, Refusal
 from xnode.core.rules import check_alone, judge, judge_checked, judge_identified
-from xnode.core.values import Hash
+from xnode.core.values import ZERO_HASH, Hash
 from xnode.roles.pulse import Pulse
 from xnode.roles.rivals import clear_way, refined
+from xnode.store.reads import PointReads
 from xnode.store.records import StoredBlock
 from xnode.store.store import Store
 from xnode.store.transaction import Transaction
 
 BLOCKS_TOPIC: Final = "xnode/blocks"
+DISPUTED_MAX: Final = 1_000
+# What a node refuses that has not yet heard of new rates or timekeepers.
+DISPUTED: Final = frozenset({Outcome.BAD_AMOUNT, Outcome.BAD_ATTESTATIONS})
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +82,7 @@ class Replica:
         self._undone_watchers: list[Callable[[StoredBlock], None]] = []
         self._forks: list[Block] = []  # met in the batch that is being judged
         self.held = Held()
+        self.disputed = Held(DISPUTED_MAX)  # all of them wait for the next state block
         self.changed = Pulse()
         self.outcomes: Counter[str] = Counter()
 
@@ -104,11 +110,52 @@ class Replica:
 
     def take(self, block: Block) -> Submission:
         """Judges a live block that nobody has checked yet, and applies it if it is good."""
-        return self._intake(block, judge)
+        return self._disputing(block, self._intake(block, judge))
 
     def take_checked(self, block: Block) -> Submission:
         """The same for a live block that has passed `check_alone` in gossip's validator."""
-        return self._intake(block, judge_checked)
+        return self._disputing(block, self._intake(block, judge_checked))
+
+    def _disputing(self, block: Block, submission: Submission) -> Submission:
+        """Keeps what a change of the state chain may make good; not what our own account wrote: it writes anew."""
+        if submission.outcome in DISPUTED:
+            self.disputed.put(submission.block_hash, block, ZERO_HASH)
+        return submission
+
+    def judge_disputed(self) -> None:
+        """Judges anew what was refused by the rates or timekeepers known until now; to be called after a change."""
+        applied: list[Effects] = []
+        context = self.context()
+        with self._store.transaction() as transaction:
+            for block in self.disputed.take(ZERO_HASH):
+                applied += self._apply(transaction, block, context)
+            transaction.commit()
+        self._announce(applied)
+
+    def take_back_if_void(
+        self, identity: Hash, final_of: Callable[[PointReads, Block], Hash | None]
+    ) -> list[StoredBlock]:
+        """Takes an unconfirmed block back, with all that rests on it, if it is not good any more by what holds now.
+
+        That is so where it was judged before this node heard of a change. One that has our final vote, as `final_of`
+        its position says, stays: it may be confirmed elsewhere.
+        """
+        with self._store.transaction() as transaction:
+            stored = transaction.block(identity)
+            if stored is None or transaction.is_confirmed(identity):
+                return []
+            if final_of(transaction, stored.block) == identity:
+                return []
+            undone = transaction.rollback_with_descendants(identity)
+            if isinstance(judge_checked(transaction, stored.block, Context(self._genesis, now=None)), Effects):
+                return []
+            transaction.commit()
+        log.warning("%s is not good by what holds now: %d blocks are taken back", identity.hex(), len(undone))
+        for one in undone:
+            for watcher in self._undone_watchers:
+                watcher(one)
+        self.changed.fire()
+        return undone
 
     def would_replace(self, block: Block) -> bool:
         """Whether this fork or rival would be good in place of what stands in its way; changes nothing."""
@@ -164,7 +211,7 @@ class Replica:
         return verdict
 
     def preview(self, block: Block) -> Outcome:
-        """What `take_checked` would say; changes nothing.
+        """What `take_checked` would say; the ledger stays as it is.
 
         One thing more: whether the keyset in force signed a fork is known only where what stands there is taken back.
         """
@@ -172,7 +219,8 @@ class Replica:
             verdict = judge_checked(view, block, self.context())
             if not isinstance(verdict, Refusal):
                 return Outcome.PROGRESS
-            outcome = refined(view, block, verdict).outcome
+            refusal = refined(view, block, verdict)
+        outcome = self._disputing(block, Submission(self._hash(block), *refusal[:2])).outcome
         is_unsure = outcome is Outcome.FORK and block.signatures is not None
         return Outcome.BAD_QUORUM if is_unsure and not self.would_replace(block) else outcome
 
@@ -191,6 +239,9 @@ class Replica:
             transaction.commit()
             self._announce(applied)
         return len(applied)
+
+    def _hash(self, block: Block) -> Hash:
+        return block_hash(self._genesis.network_key, block)
 
     def context(self) -> Context:
         """What live blocks are judged by now."""
@@ -232,7 +283,8 @@ class Replica:
     def _apply(self, transaction: Transaction, block: Block, context: Context) -> list[Effects]:
         verdict = judge(transaction, block, context)
         if isinstance(verdict, Refusal):
-            self._refused(block, block_hash(self._genesis.network_key, block), refined(transaction, block, verdict))
+            refusal = refined(transaction, block, verdict)
+            self._disputing(block, self._refused(block, self._hash(block), refusal))
             return []
         transaction.stage(verdict)
         return [verdict, *self._release(transaction, verdict.block_hash, context)]
@@ -243,7 +295,12 @@ class Replica:
         if isinstance(verdict, Effects):
             transaction.stage(verdict, found.wire)
             return verdict
-        return self._refused(found.block, found.block_hash, verdict).outcome
+        refusal = refined(transaction, found.block, verdict)
+        return self._disputing(found.block, self._refused(found.block, found.block_hash, refusal)).outcome
+
+    def release(self, arrived: Hash) -> list["BulkBlock"]:
+        """The held blocks that `arrived` sets free."""
+        return [BulkBlock(block, self._hash(block), b"") for block in self.held.take(arrived)]
 
     def announce(self, applied: Sequence[Effects]) -> None:
         """Tells everybody of blocks that `stage_bulk` staged, once they are committed."""

@@ -35,7 +35,7 @@ def clear_way(transaction: Transaction, block: Block) -> list[StoredBlock] | Non
     """Takes back what stands in the way with all that rests on it; None, and nothing changed, where that is confirmed.
 
     An empty list: nothing does."""
-    standing = transaction.block_after(block.account, block.previous)
+    standing = transaction.standing_after(block.account, block.previous)
     found = [standing.block_hash if standing is not None else None, rival_of(transaction, block)]
     in_the_way = [item for item in dict.fromkeys(found) if item is not None]
     if any(transaction.is_confirmed(item) for item in in_the_way):

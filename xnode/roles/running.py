@@ -6,6 +6,7 @@ from typing import NamedTuple
 import trio
 
 from xnode.checking.checker import Checker
+from xnode.core.charter import Charter
 from xnode.core.directory import DirectoryRecord
 from xnode.core.faults import NotAllowed
 from xnode.core.genesis import Genesis
@@ -14,10 +15,12 @@ from xnode.core.lease import Resources
 from xnode.core.ledger import Effects
 from xnode.core.machine import Machine
 from xnode.core.orphan import ORPHAN_GRACE_DEFAULT
+from xnode.core.state_chain import StateEffects
 from xnode.core.values import Address, Hash
 from xnode.net.handshake import Handshake
 from xnode.net.network import Network
 from xnode.net.rpc import Args, Rpc
+from xnode.net.state_sync import StateFirst, StateSync
 from xnode.net.streams import PeerId
 from xnode.net.sync import Phase, Sync
 from xnode.net.tunnel import TunnelLimits, Tunnels
@@ -32,6 +35,7 @@ from xnode.roles.contacts import Contacts
 from xnode.roles.drain import Drain
 from xnode.roles.fates import lost_step
 from xnode.roles.final_votes import settle_finals
+from xnode.roles.governance import Governance
 from xnode.roles.lease_log import LeaseLog
 from xnode.roles.ledger_sync import LedgerSource
 from xnode.roles.market_board import MarketBoard
@@ -105,7 +109,8 @@ class Roles:
         self.board = MarketBoard(key, genesis, clock, network.publish)
         timekeeper = Timekeeper(key, store, genesis, clock, outside.monotonic) if settings.timekeeper else None
         self.timekeeper = timekeeper
-        self.attesting = Attesting(genesis, self.contacts, rpc, clock, timekeeper, network.peer_id)
+        self.attesting = Attesting(genesis, self.contacts, rpc, clock, timekeeper, network.peer_id, self.charter)
+        self.governance = Governance(store, genesis, clock, network.publish)
         self.voting = Voting(key, store, genesis, self.replica, clock, outside.monotonic, network.publish)
         self.exchange = VoteExchange(store, genesis, self.voting, self.replica, self.contacts, rpc, network.peers)
         changed = self.replica.changed
@@ -118,8 +123,9 @@ class Roles:
         access = HostAccess(store, self._address, dial) if dial else None
         self.tunnels = Tunnels(greeted, genesis.network_key, access, outside.random, settings.tunnels)
         self.tunnelling = Tunnelling(store, genesis, key, self.contacts, self.tunnels, dial, clock)
+        self.state_sync = StateSync(greeted, self.governance)
         intake = BulkIntake(store, genesis, self.replica, outside.checker)
-        self.sync = Sync(greeted, LedgerSource(store), intake)
+        self.sync = Sync(StateFirst(greeted, self.state_sync), LedgerSource(store), intake)
         self.catch_up = CatchUp(
             store,
             self.replica,
@@ -131,6 +137,7 @@ class Roles:
         )
         self.sync_view = SyncView(store, self.sync, self.catch_up)
         self.voting.is_paused = lambda: self.catch_up.is_running or self.sync.phase() is not Phase.SETTLED
+        self.state_sync.on_met = self.sync.kick
         self.drain: Drain | None = None
         self.provider: Provider | None = None
         self.offering: Offering | None = None
@@ -139,9 +146,14 @@ class Roles:
         self.replica.watch(self.consumer.note_end)
         self.replica.watch(self._advertise_change)
         self.replica.watch_undone(self._log_undone)
+        self.governance.watch(self._on_state)
+        self._pin_timekeepers()
         rpc.register(PROGRESS_METHOD, self._serve_progress)
         rpc.register(WITHDRAW_METHOD, self._serve_withdraw)
-        topics.wire(outside.handshake.knows, self.replica, self.board, self.contacts, self.voting)
+        topics.wire(
+            outside.handshake.knows, self.replica, self.board, self.contacts, self.voting, self.governance,
+            self.state_sync.kick,
+        )  # fmt: skip
         self.add_peer = network.add_peer
 
     def machines(self) -> tuple[Machine, ...]:
@@ -176,6 +188,10 @@ class Roles:
         """Whether the ledger is in step: a peer has what we have, and 67 % of the weight have told where they are."""
         return self.sync.state().equal_peers > 0 and self.quorum().is_enough
 
+    def charter(self) -> Charter:
+        """What holds now."""
+        return self.store.charter_at(self._outside.clock())
+
     def names(self) -> tuple[str, ...]:
         """The roles of this node, as the directory shows them."""
         told = [(True, "consumer"), (self.provider, "provider"), (self.timekeeper, "timekeeper")]
@@ -187,6 +203,7 @@ class Roles:
             self._outside.handshake.on_greeted(lambda peer_id: self._greet(nursery, peer_id))
             tasks = [
                 self._outside.handshake.run,
+                self.state_sync.run,
                 self.sync.run,
                 self.voting.send_votes,
                 self.voting.keep_counting,
@@ -220,6 +237,7 @@ class Roles:
             hosting.driver,
             self.author.account,
             self.attesting.reachable,
+            self.charter,
         )
         provider = Provider(
             self.store,
@@ -245,11 +263,12 @@ class Roles:
             hosting.terms,
             admission,
             self._outside.clock,
+            self.charter,
         )
         return provider, offering
 
     def _greet(self, nursery: trio.Nursery, peer_id: PeerId) -> None:
-        self.sync.kick(peer_id)
+        self.state_sync.kick(peer_id)
         nursery.start_soon(self._meet, peer_id)
 
     async def _meet(self, peer_id: PeerId) -> None:
@@ -262,6 +281,17 @@ class Roles:
         while True:
             self.timekeeper.watch_clock()
             await trio.sleep(CLOCK_LOOK_EVERY)
+
+    def _on_state(self, effects: StateEffects) -> None:
+        """What was judged by what held before is judged anew."""
+        self._pin_timekeepers()
+        self.replica.judge_disputed()
+        self.voting.review(effects.block.timestamp)
+
+    def _pin_timekeepers(self) -> None:
+        """Made-up accounts must not push those out of the directory who attest time now or later."""
+        charters = self.store.charters_since(self._outside.clock())
+        self.contacts.directory.pin(Address(key) for charter in charters for key in charter.timekeepers.keys)
 
     def _advertise_change(self, effects: Effects) -> None:
         """A lease of ours took or gave back capacity, and nobody should hear of it a minute later."""

@@ -45,7 +45,7 @@ class Timekeeper:
     @property
     def is_listed(self) -> bool:
         """Whether the network trusts this node's signatures."""
-        return self._key.public_key in self._genesis.timekeepers.keys
+        return self._key.public_key in self._store.charter_at(self._clock()).timekeepers.keys
 
     def attest(self, lease_hash: Hash, requester: bytes) -> Attestation:
         """The time, signed; the same again within 30 s. Raises NotFound(lease_unknown), Unavailable(clock_suspect)."""

@@ -13,10 +13,13 @@ from xnode.core.codec import Malformed
 from xnode.core.directory import DIRECTORY, is_current
 from xnode.core.ledger import GAPS, Outcome
 from xnode.core.market import MarketRecord
+from xnode.core.state_blocks import StateBlock
+from xnode.core.state_chain import StateOutcome
 from xnode.core.votes import VOTES, VoteBundle
 from xnode.net.network import Judged, Topic, Verdict
 from xnode.net.streams import PeerId
 from xnode.roles.contacts import DIRECTORY_TOPIC, Contacts
+from xnode.roles.governance import STATE_TOPIC, Governance
 from xnode.roles.market_board import MARKET_TOPIC, MarketBoard
 from xnode.roles.replica import BLOCKS_TOPIC, Replica, check_wire
 from xnode.roles.voting import VOTES_TOPIC, Voting
@@ -26,12 +29,15 @@ RATES: Final = {  # messages a second of one peer, and how many at once
     VOTES_TOPIC: (100.0, 1000),
     MARKET_TOPIC: (50.0, 200),
     DIRECTORY_TOPIC: (20.0, 500),
+    STATE_TOPIC: (1.0, 20),
 }
 PASSED_ON: Final = GAPS | {
     Outcome.PROGRESS,
     Outcome.FORK,
     Outcome.RIVAL,
 }  # good by themselves, whatever our ledger holds
+# A state block's signatures are looked at only where it builds on a block that we have: then all see them alike.
+STATE_PROVABLY_BAD: Final = (StateOutcome.BAD_FORMAT, StateOutcome.BAD_SIGNATURE, StateOutcome.FEW_SIGNATURES)
 PROVABLY_BAD: Final = frozenset({Outcome.BAD_FORMAT, Outcome.BAD_WORK, Outcome.BAD_SIGNATURE})
 
 
@@ -41,6 +47,8 @@ class Topics:
     def __init__(self) -> None:
         self._knows: Callable[[PeerId], bool] = lambda _peer_id: False
         self._roles: tuple[Replica, MarketBoard, Contacts, Voting] | None = None
+        self._governance: Governance | None = None
+        self._on_gap: Callable[[], None] = lambda: None
         self.ignored: Counter[str] = Counter()
 
     def wire(
@@ -50,9 +58,15 @@ class Topics:
         board: MarketBoard,
         contacts: Contacts,
         voting: Voting,
+        governance: Governance,
+        on_state_gap: Callable[[], None],
     ) -> None:
-        """From now on records of peers that `knows` says hello of are judged and delivered."""
+        """From now on records of peers that `knows` says hello of are judged and delivered.
+
+        `on_state_gap` is called when a state block shows that we miss others.
+        """
         self._roles = (replica, board, contacts, voting)
+        self._governance, self._on_gap = governance, on_state_gap
         self._knows = knows
 
     def table(self) -> dict[str, Topic]:
@@ -62,6 +76,7 @@ class Topics:
             VOTES_TOPIC: (self._judge_votes, self._deliver_votes),
             MARKET_TOPIC: (self._judge_market, self._deliver_market),
             DIRECTORY_TOPIC: (self._judge_directory, self._deliver_directory),
+            STATE_TOPIC: (self._judge_state, self._deliver_state),
         }
         return {name: Topic(self._guarded(judge), deliver, *RATES[name]) for name, (judge, deliver) in ways.items()}
 
@@ -136,3 +151,18 @@ class Topics:
 
     def _deliver_directory(self, _peer_id: PeerId, value: object) -> None:
         self._wired()[2].take(cast(bytes, value))
+
+    def _judge_state(self, data: bytes) -> Judged:
+        assert self._governance is not None, "see _wired"
+        block, outcome, detail = self._governance.preview(data)
+        if outcome in STATE_PROVABLY_BAD:
+            return Judged(Verdict.REJECT, None, f"{outcome}: {detail}")
+        if outcome is StateOutcome.GAP_PREVIOUS:
+            self._on_gap()
+        if outcome not in (StateOutcome.PROGRESS, StateOutcome.FORK):
+            return self._ignore(f"state_{outcome}")
+        return Judged(Verdict.ACCEPT, block, "")
+
+    def _deliver_state(self, _peer_id: PeerId, value: object) -> None:
+        assert self._governance is not None, "see _wired"
+        self._governance.take(cast(StateBlock, value))

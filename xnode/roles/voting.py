@@ -43,6 +43,7 @@ from xnode.roles.fates import Fate, Fates
 from xnode.roles.final_votes import final_at, restore_finals, settle_finals, write_finals
 from xnode.roles.pulse import Pulse
 from xnode.roles.replica import Decision, Publish, Replica
+from xnode.store.reads import PointReads
 from xnode.store.records import StoredBlock
 from xnode.store.snapshot import Snapshot
 from xnode.store.store import Store
@@ -97,6 +98,7 @@ class Voting:
         self._waiting: dict[Hash, dict[Hash, Position]] = {}
         self._swept: tuple[Address, int] | None = None
         self._unwritten: list[CastVote] = []  # final votes that are not on disk yet, and so not said to anybody
+        self._review_since: int | None = None
         self._pending: deque[Effect] = deque()
         self._is_busy = False
         self._news = trio.Event()
@@ -155,6 +157,15 @@ class Voting:
                 listed = view.representatives(limit=REPRESENTATIVES_MAX)
                 self._weights = (now, Weights(view.total_weight(), {item.address: item.weight for item in listed}))
         return self._weights[1]
+
+    def review(self, since: int) -> None:
+        """Looks anew, in the next sweeps, at all unconfirmed blocks that are dated since then (ns).
+
+        What holds since then has changed, and those are taken back that are not good any more.
+        """
+        self._review_since = since if self._review_since is None else min(since, self._review_since)
+        self._swept = None
+        self._opened.fire()
 
     def staged(self, identity: Hash) -> Block | None:
         """A fork or rival that is being voted on, for a peer that asks for it."""
@@ -265,7 +276,12 @@ class Voting:
             page = view.unconfirmed(self._swept, SWEEP_BLOCKS_MAX)
         self._swept = (page[-1].block.account, page[-1].height) if len(page) == SWEEP_BLOCKS_MAX else None
         for stored in page:
+            is_bound = any(vote.block_hash == stored.block_hash for vote in self._unwritten)
+            if self._review_since is not None and self._review_since <= stored.block.timestamp and not is_bound:
+                self._drop(self._replica.take_back_if_void(stored.block_hash, _final_of))
             self._offer(stored.block, stored.block_hash)
+        if self._swept is None:
+            self._review_since = None
 
     def _carry_out(self, effects: tuple[Effect, ...]) -> None:
         """Carries out what is wanted, in its order, but all confirmations of one round in one batch.
@@ -381,6 +397,11 @@ class Voting:
         if block is not None:
             self._fates.reject(gone, block, reason, winner)
 
+    def _drop(self, undone: Iterable[StoredBlock]) -> None:
+        for stored in undone:
+            self._waiting.pop(stored.block_hash, None)
+            self._forget(self._elections.on_undone(_position(stored.block), stored.block_hash))
+
     def _forget(self, candidates: Iterable[Hash]) -> None:
         for candidate in candidates:
             self._staged.pop(candidate, None)
@@ -390,8 +411,8 @@ class Voting:
 
     def _decided(self, view: Snapshot, position: Position) -> Hash | None:
         """The confirmed block at a position."""
-        stored = view.block_after(position.account, position.previous)
-        return stored.block_hash if stored is not None and view.is_confirmed(stored.block_hash) else None
+        standing = view.standing_after(position.account, position.previous)
+        return standing.block_hash if standing is not None and view.is_confirmed(standing.block_hash) else None
 
     def _answer(self, view: Snapshot, position: Position) -> Vote | None:
         vote = self._elections.answer(position)
@@ -432,6 +453,10 @@ def _within(wires: tuple[bytes, ...], bytes_max: int) -> tuple[bytes, ...]:
             break
         kept += 1
     return wires[:kept]
+
+
+def _final_of(view: PointReads, block: Block) -> Hash | None:
+    return final_at(view, _position(block))
 
 
 def _position(block: Block) -> Position:

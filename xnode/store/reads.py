@@ -85,12 +85,12 @@ class PointReads(LedgerView, StateView):
             raise corrupt(f"no block at {at.hex()}, where an index says one")
         return unpack_block(at, value)
 
-    def block_after(self, account: Address, previous: Hash) -> StoredBlock | None:
-        """The block that is applied at a chain position: the one after `previous`, or the first where that is zeros."""
-        before = self.block(previous) if previous != ZERO_HASH else None
-        if previous != ZERO_HASH and (before is None or before.block.account != account):
+    def standing_after(self, account: Address, previous: Hash) -> Standing | None:
+        """What is applied at a chain position: the one after `previous`, or the first where that is zeros."""
+        before = self.standing(previous) if previous != ZERO_HASH else None
+        if previous != ZERO_HASH and (before is None or before.account != account):
             return None
-        return self.block_at(account, before.height + 1 if before is not None else 1)
+        return self.standing_at(account, before.height + 1 if before is not None else 1)
 
     def pending(self, destination: Address, source: Hash) -> Pending | None:
         """The open pending entry, or None."""

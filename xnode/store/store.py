@@ -103,6 +103,10 @@ class Store:
         """All that is committed now; to be closed (`with`)."""
         return Snapshot(self._open_database().freeze(), self._charters)
 
+    def charters_since(self, time: int) -> tuple[Charter, ...]:
+        """What holds at `time` (ns) and what is known to hold later. On any thread."""
+        return self._charters.since(time)
+
     def charter_at(self, time: int) -> Charter:
         """The rates and timekeepers that hold at `time` (ns), as far as the state chain is here. On any thread."""
         return self._charters.at(time)

@@ -53,10 +53,9 @@ def read_part(path: Path, position: int) -> ConsolePart:
     return ConsolePart(data, start + len(data))
 
 
-def trim(directory: Path) -> None:
-    """Empties a console that has grown too long; QEMU goes on appending."""
-    path = directory / CONSOLE
-    if path.is_file() and not path.is_symlink() and path.stat().st_size > CONSOLE_BYTES_MAX:
+def trim(path: Path, bytes_max: int = CONSOLE_BYTES_MAX) -> None:
+    """Empties a console that has grown too long; QEMU goes on writing."""
+    if path.is_file() and not path.is_symlink() and path.stat().st_size > bytes_max:
         os.truncate(path, 0)
 
 

@@ -13,26 +13,35 @@ import psutil
 
 from xnode.core.machine import HostRoom
 from xnode.vm.limits import OVERHEAD_MB
-from xnode.vm.qemu_command import DISK
 
 _GIB = 1 << 30
 _MIB = 1 << 20
 
 
-class Tenant(NamedTuple):
-    """A machine that is here: its run directory, its sizes in GiB and MiB, its process (0 where it does not run)."""
+class HostLimits(NamedTuple):
+    """Where the machines' disks are, how many there may be at once, and what they must leave of disk and memory."""
 
-    run: Path
+    folder: Path
+    machines_max: int
+    disk_reserve_bytes: int
+    memory_reserve_mb: int
+
+
+class Tenant(NamedTuple):
+    """A machine that is here: its disk's file, its sizes in GiB and MiB, its process (0 where it does not run)."""
+
+    disk: Path
     disk_gb: int
     memory_mb: int
     pid: int
 
 
-def look(root: Path, tenants: Sequence[Tenant], machines_max: int, reserve_bytes: int, reserve_mb: int) -> HostRoom:
+def look(limits: HostLimits, tenants: Sequence[Tenant]) -> HostRoom:
     """What is left now; never below zero."""
-    disk = free_bytes(root) - reserve_bytes - sum(growth_bytes(item) for item in tenants)
-    memory = psutil.virtual_memory().available // _MIB - reserve_mb - sum(_memory_growth_mb(item) for item in tenants)
-    return HostRoom(max(0, machines_max - len(tenants)), max(0, memory), max(0, disk // _GIB), OVERHEAD_MB)
+    disk = free_bytes(limits.folder) - limits.disk_reserve_bytes - sum(growth_bytes(item) for item in tenants)
+    available = psutil.virtual_memory().available // _MIB
+    memory = available - limits.memory_reserve_mb - sum(_memory_growth_mb(item) for item in tenants)
+    return HostRoom(max(0, limits.machines_max - len(tenants)), max(0, memory), max(0, disk // _GIB), OVERHEAD_MB)
 
 
 def free_bytes(root: Path) -> int:
@@ -43,8 +52,7 @@ def free_bytes(root: Path) -> int:
 
 def growth_bytes(tenant: Tenant) -> int:
     """By how much its disk may yet grow."""
-    path = tenant.run / DISK
-    used = path.stat().st_blocks * 512 if path.exists() else 0
+    used = tenant.disk.stat().st_blocks * 512 if tenant.disk.exists() else 0
     return max(0, tenant.disk_gb * _GIB - used)
 
 

@@ -29,8 +29,15 @@ CONSOLE_TAIL_LINES: Final = 12
 CONSOLE_PART_BYTES_MAX: Final = 64 << 10
 CONSOLE_PATIENCE_SECONDS_MAX: Final = 60.0
 CONSOLE_FOLLOW_SECONDS: Final = 0.2  # between looks for more
-FIGURES_SECONDS: Final = 5.0  # how long the guest has to tell its own
+FIGURES_SECONDS: Final = 8.0  # how long the guest has to tell its own
 RECORD_BYTES_MAX: Final = 64 << 10
+
+LIMACTL_SECONDS: Final = 60.0  # one command that waits for nothing
+LIMA_FETCH_SECONDS: Final = 900.0  # Lima may have to fetch the image, once for all machines
+LIMA_SEED_SECONDS: Final = 60.0  # to give a guest its keys
+LIMA_MEMORY_MB_MIN: Final = 512  # what a cloud image needs
+LIMA_DISK_GB_MIN: Final = 4  # the image itself must fit
+LIMA_CONSOLE_BYTES_MAX: Final = 64 << 20  # Lima's QEMU does not append, so what is emptied keeps its length
 
 COMMAND_BYTES_MAX: Final = 64 << 10  # Linux takes at most 128 KiB in one argument
 COMMAND_SECONDS_MAX: Final = 3600.0

@@ -13,14 +13,17 @@ from pathlib import Path
 
 import trio
 
+from xnode.core.admission import host_shortage
 from xnode.core.faults import Fault, MachineFault, NotAllowed, Unavailable, WrongState
+from xnode.core.lease import Resources
 from xnode.core.machine import ConsolePart, ExecResult, Machine, MachineFigures, MachineSpec, MachineStatus
 from xnode.core.orphan import Proof
 from xnode.core.values import Hash
-from xnode.vm import console, guest_figures, machine_files, shell, state
+from xnode.vm import console, guest_figures, host_room, machine_files, qmp, shell, state
 from xnode.vm.guest_figures import GuestFigures
 from xnode.vm.host_figures import HostFigures
-from xnode.vm.limits import CONSOLE_FOLLOW_SECONDS, CONSOLE_PATIENCE_SECONDS_MAX, FIGURES_SECONDS
+from xnode.vm.host_room import Tenant
+from xnode.vm.limits import CONSOLE_FOLLOW_SECONDS, CONSOLE_PATIENCE_SECONDS_MAX, FIGURES_SECONDS, RESUME_FREE_BYTES
 from xnode.vm.machine_keeper import UP, Entry, MachineKeeper
 from xnode.vm.state import Record
 
@@ -42,8 +45,8 @@ class LocalDriver(MachineKeeper):
             return self._machine(entry)
 
     def _check_new(self, spec: MachineSpec) -> None:
-        if len(self._entries) >= self._max_machines:
-            message = f"this node keeps at most {self._max_machines} machines at once"
+        if len(self._entries) >= self._host_limits.machines_max:
+            message = f"this node keeps at most {self._host_limits.machines_max} machines at once"
             raise Unavailable("machines_full", message, retryable=True)
         directory = machine_files.directory_of(self._root, spec.lease_hash)
         if directory.exists():
@@ -182,7 +185,18 @@ class LocalDriver(MachineKeeper):
         self.damaged = tuple(damaged)
         return self.machines()
 
+    async def _check_room(self, spec: MachineSpec, least_disk_gb: int) -> None:
+        await self._look_at_host()
+        shortage = host_shortage(Resources(spec.vcpus, 0, max(spec.disk_gb, least_disk_gb)), self.room)
+        if shortage:
+            raise Unavailable("disk_full", shortage)
+
+    async def _look_at_host(self) -> None:
+        tenants = [self._tenant(entry) for entry in self._entries.values()]
+        self.room = await trio.to_thread.run_sync(host_room.look, self._host_limits, tenants)
+
     async def refresh(self) -> tuple[Machine, ...]:
+        await self._look_at_host()
         async with trio.open_nursery() as nursery:
             for entry in self._entries.values():
                 nursery.start_soon(self._look, entry)
@@ -196,6 +210,17 @@ class LocalDriver(MachineKeeper):
                 await self._look_at(entry)
             finally:
                 entry.lock.release()
+
+    async def _note_status(self, entry: Entry, status: str) -> None:
+        """What QEMU's monitor says of a machine that is up."""
+        if status == qmp.INTERNAL_ERROR:
+            await self._give_up(entry, "QEMU: internal-error")
+        elif status == "running":
+            await self._move(entry, MachineStatus.RUNNING)
+        elif status == qmp.IO_ERROR and host_room.free_bytes(self._host_limits.folder) >= RESUME_FREE_BYTES:
+            await self._unpause(entry)  # it stopped because the host's disk was full; the next look notes that it runs
+        elif entry.record.status is not MachineStatus.PAUSED:
+            await self._move(entry, MachineStatus.PAUSED, f"QEMU: {status}")
 
     async def _note_end(self, entry: Entry, reason: str) -> None:
         """A machine that does not run any more: one that ran has stopped, one that was booting has failed."""
@@ -234,6 +259,9 @@ class LocalDriver(MachineKeeper):
     @abstractmethod
     async def _look_at(self, entry: Entry) -> None:
         """Sets right the state of a machine that nobody is changing."""
+
+    @abstractmethod
+    def _tenant(self, entry: Entry) -> Tenant: ...
 
     @abstractmethod
     def _console_file(self, entry: Entry) -> Path: ...

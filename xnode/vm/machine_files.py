@@ -23,7 +23,7 @@ from xnode.vm.qemu_process import Identity
 from xnode.vm.state import Record
 
 PROVIDER_KEY: Final = "provider_key"
-_UNFINISHED: Final = ".new"
+UNFINISHED: Final = ".new"
 _GOING: Final = ".gone"
 
 
@@ -39,7 +39,7 @@ def run_directory(root: Path, lease_hash: Hash) -> Path:
 
 def prepare(root: Path, record: Record, image: Image, seeds: Seeds) -> Path:
     """Makes everything but the disk and the record under an unfinished name, which it returns."""
-    unfinished = directory_of(root, record.spec.lease_hash).with_suffix(_UNFINISHED)
+    unfinished = directory_of(root, record.spec.lease_hash).with_suffix(UNFINISHED)
     remove_tree(unfinished)
     run = unfinished / "run"
     run.mkdir(parents=True, mode=0o700)
@@ -74,7 +74,8 @@ def hand_over(directory: Path, user: Identity) -> None:
 
 def publish(unfinished: Path) -> Path:
     """Gives a finished directory its name, durably."""
-    sync_directory(unfinished / "run")
+    if (unfinished / "run").exists():
+        sync_directory(unfinished / "run")
     sync_directory(unfinished)
     final = unfinished.with_suffix("")
     unfinished.rename(final)
@@ -96,7 +97,7 @@ def remove(root: Path, lease_hash: Hash) -> None:
 def sweep(root: Path) -> None:
     """Removes what an earlier run was making or removing when it died: never a machine with its name."""
     for path in root.iterdir():
-        if path.suffix in (_UNFINISHED, _GOING):
+        if path.suffix in (UNFINISHED, _GOING):
             remove_tree(path)
 
 

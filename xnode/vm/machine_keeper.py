@@ -14,6 +14,7 @@ from xnode.core.values import Hash
 from xnode.vm import machine_files, shell, state
 from xnode.vm.asyncio_thread import AsyncioThread
 from xnode.vm.driver import Driver
+from xnode.vm.host_room import HostLimits
 from xnode.vm.state import Record
 
 UP: Final = (MachineStatus.RUNNING, MachineStatus.PAUSED)
@@ -39,10 +40,10 @@ class Entry:
 class MachineKeeper(Driver):
     """`root` holds the machines' records, one directory each (machine_files.py)."""
 
-    def __init__(self, root: Path, max_machines: int, clock: Callable[[], int], thread: AsyncioThread) -> None:
+    def __init__(self, root: Path, host_limits: HostLimits, clock: Callable[[], int], thread: AsyncioThread) -> None:
         self.damaged: tuple[str, ...] = ()  # what `adopt` could not read, one message each
         self._root = root
-        self._max_machines = max_machines
+        self._host_limits = host_limits
         self._clock = clock
         self._thread = thread
         self._entries: dict[Hash, Entry] = {}

@@ -10,18 +10,16 @@ from pathlib import Path
 
 import trio
 
-from xnode.core.admission import host_shortage
-from xnode.core.faults import MachineFault, Unavailable
-from xnode.core.lease import Resources
-from xnode.core.machine import Machine, MachineSpec, MachineStatus, machine_name
+from xnode.core.faults import MachineFault
+from xnode.core.machine import MachineSpec, MachineStatus, machine_name
 from xnode.core.values import Hash
-from xnode.vm import accelerator, cgroups, console, host_figures, host_room, machine_files, qmp, state
+from xnode.vm import accelerator, cgroups, console, host_figures, machine_files, qmp, state
 from xnode.vm.asyncio_thread import AsyncioThread, open_asyncio_thread
 from xnode.vm.boot import Boot
 from xnode.vm.cgroups import Limit
 from xnode.vm.host_figures import HostFigures
 from xnode.vm.host_room import Tenant
-from xnode.vm.limits import DISK_GB_MIN, OVERHEAD_MB, POWER_OFF_SECONDS, QUIT_SECONDS, RESUME_FREE_BYTES
+from xnode.vm.limits import DISK_GB_MIN, OVERHEAD_MB, POWER_OFF_SECONDS, QUIT_SECONDS
 from xnode.vm.local_driver import LocalDriver
 from xnode.vm.machine_keeper import UP, Entry
 from xnode.vm.machine_maker import MachineMaker
@@ -41,7 +39,7 @@ class QemuDriver(LocalDriver):
         self, settings: QemuSettings, clock: Callable[[], int], random: Callable[[int], bytes],
         choice: accelerator.Choice, thread: AsyncioThread,
     ) -> None:  # fmt: skip
-        super().__init__(settings.root, settings.max_machines, clock, thread)
+        super().__init__(settings.root, settings.host_limits(), clock, thread)
         self.accelerator = choice.accelerator
         self.accelerator_reason = choice.why
         groups = accelerator.kvm_groups() if choice.accelerator == accelerator.KVM else ()
@@ -69,10 +67,7 @@ class QemuDriver(LocalDriver):
                 await driver._close_shells()
 
     async def _make(self, spec: MachineSpec) -> Record:
-        await self._look_at_host()
-        shortage = host_shortage(Resources(spec.vcpus, 0, max(spec.disk_gb, DISK_GB_MIN)), self.room)
-        if shortage:
-            raise Unavailable("disk_full", shortage)
+        await self._check_room(spec, DISK_GB_MIN)
         image = spec.image or self._settings.default_image
         return await self._maker.make(spec, image, self.accelerator, self._new_user(spec.lease_hash), self._clock())
 
@@ -89,20 +84,9 @@ class QemuDriver(LocalDriver):
         """Whether its user is one of its own: it may have been made before that was so."""
         return record.uid not in (0, self._user.uid)
 
-    async def refresh(self) -> tuple[Machine, ...]:
-        await self._look_at_host()
-        return await super().refresh()
-
-    async def _look_at_host(self) -> None:
-        tenants = [
-            Tenant(self._run_directory(item.lease_hash), max(made.spec.disk_gb, DISK_GB_MIN), made.memory_mb, made.pid)
-            for item in self._entries.values()
-            for made in (item.record,)
-        ]
-        using = self._settings
-        self.room = await trio.to_thread.run_sync(
-            host_room.look, using.root, tenants, using.max_machines, using.disk_reserve_bytes, using.memory_reserve_mb
-        )
+    def _tenant(self, entry: Entry) -> Tenant:
+        made, disk = entry.record, self._run_directory(entry.lease_hash) / DISK
+        return Tenant(disk, max(made.spec.disk_gb, DISK_GB_MIN), made.memory_mb, made.pid)
 
     async def _bring_up(self, entry: Entry) -> None:
         if entry.record.status in UP and self._is_alive(entry):
@@ -185,19 +169,9 @@ class QemuDriver(LocalDriver):
             await self._note_end(entry, "its QEMU ended")
         elif entry.record.status in UP:
             run = self._run_directory(entry.lease_hash)
-            console.trim(run)
+            console.trim(run / CONSOLE)
             with contextlib.suppress(MachineFault):  # a busy monitor is no proof of anything
                 await self._note_status(entry, await self._thread.run(qmp.status, run))
-
-    async def _note_status(self, entry: Entry, status: str) -> None:
-        if status == qmp.INTERNAL_ERROR:
-            await self._give_up(entry, "QEMU: internal-error")
-        elif status == "running":
-            await self._move(entry, MachineStatus.RUNNING)
-        elif status == qmp.IO_ERROR and host_room.free_bytes(self._root) >= RESUME_FREE_BYTES:
-            await self._unpause(entry)  # it stopped because the host's disk was full; the next look notes that it runs
-        elif entry.record.status is not MachineStatus.PAUSED:
-            await self._move(entry, MachineStatus.PAUSED, f"QEMU: {status}")
 
     def _is_alive(self, entry: Entry) -> bool:
         return is_alive(_process(entry))

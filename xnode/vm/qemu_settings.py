@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from xnode.vm.host_room import HostLimits
 from xnode.vm.limits import (
     BOOT_TIMEOUT_SECONDS,
     DISK_RESERVE_BYTES,
@@ -32,6 +33,10 @@ class QemuSettings(NamedTuple):
     max_machines: int = MACHINES_MAX
     disk_reserve_bytes: int = DISK_RESERVE_BYTES
     memory_reserve_mb: int = MEMORY_RESERVE_MB
+
+    def host_limits(self) -> HostLimits:
+        """What the machines may take."""
+        return HostLimits(self.root, self.max_machines, self.disk_reserve_bytes, self.memory_reserve_mb)
 
     def identity(self, groups: tuple[int, ...]) -> Identity:
         """Who QEMU runs as, with the extra groups that its accelerator needs."""

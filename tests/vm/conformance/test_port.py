@@ -39,15 +39,11 @@ def find(driver, spec):
     return next((machine for machine in driver.machines() if machine.spec == spec), None)
 
 
-async def test_a_life_from_start_to_destruction(kit, driver, made):
-    lease_hash = made.lease_hash
-    before = find(driver, made)
-    assert (before.status, before.ssh_port, before.driver) == (MachineStatus.PROVISIONING, 0, kit.name)
-    started = await driver.start(lease_hash)
-    assert (started.status, started.host_key, started.reason) == (MachineStatus.RUNNING, before.host_key, "")
-    assert started.ssh_port > 0
+async def test_a_life_from_reboot_to_another_start(kit, running):
+    driver, before, lease_hash = running.driver, running.machine, running.machine.spec.lease_hash
+    assert (before.driver, before.reason) == (kit.name, "")
+    assert before.ssh_port > 0
     assert (await driver.reboot(lease_hash)).status is MachineStatus.RUNNING
-    assert (await driver.reset(lease_hash)).status is MachineStatus.RUNNING
     stopped = await driver.stop(lease_hash)
     assert (stopped.status, stopped.ssh_port) == (MachineStatus.STOPPED, 0)
     assert await driver.stop(lease_hash) == stopped
@@ -57,12 +53,20 @@ async def test_a_life_from_start_to_destruction(kit, driver, made):
         assert caught.value.code == "not_running"
     async with kit.open() as later:
         await later.adopt()
-        assert find(later, made) == stopped
+        assert find(later, before.spec) == stopped
         again = await later.start(lease_hash)
         assert (again.status, again.host_key) == (MachineStatus.RUNNING, before.host_key)
-        await later.destroy(lease_hash, ended(lease_hash))
+
+
+async def test_created_machine_waits_to_be_started(kit, driver, made):
+    machine = find(driver, made)
+    assert (machine.status, machine.ssh_port, machine.driver) == (MachineStatus.PROVISIONING, 0, kit.name)
+    assert await driver.create(made) == machine
+    async with kit.open() as later:
+        assert machine in await later.adopt()
+        await later.destroy(made.lease_hash, ended(made.lease_hash))
         assert find(later, made) is None
-        await later.destroy(lease_hash, ended(lease_hash))
+        await later.destroy(made.lease_hash, ended(made.lease_hash))
 
 
 @pytest.mark.parametrize("verb", NEEDS_UP)
@@ -158,6 +162,7 @@ async def test_console_is_read_in_pieces_from_either_end(running):
 
 
 async def test_figures_are_told(running):
+    await running.driver.execute(running.machine.spec.lease_hash, "true", 30)  # so that it is logged in to
     figures = await running.driver.figures(running.machine.spec.lease_hash)
     assert min(figures.cpu_ns, figures.memory_bytes, figures.disk_bytes, figures.guest_memory_bytes) > 0
     assert min(figures[4:]) >= 0

@@ -11,6 +11,7 @@ from tests.support.qemu import new_consumer
 from xnode.core.faults import MachineFault, OperatorFault, Unavailable
 from xnode.vm import accelerator, console, host_room, images, machine_files, qemu_process, qmp, shell
 from xnode.vm.asyncio_thread import open_asyncio_thread
+from xnode.vm.host_room import HostLimits
 from xnode.vm.qemu_process import Identity, Process
 
 USERNET = """VLAN -1 (net0):
@@ -77,7 +78,7 @@ def test_panic_is_found_with_its_reason(tmp_path):
 
 def test_long_console_is_emptied(tmp_path):
     (tmp_path / "console").write_bytes(bytes((1 << 20) + 1))
-    console.trim(tmp_path)
+    console.trim(tmp_path / "console")
     assert (tmp_path / "console").read_bytes() == b""
 
 
@@ -102,19 +103,21 @@ def test_ended_child_is_reaped():
 
 
 def test_what_machines_may_yet_take_is_not_free(tmp_path):
-    empty = host_room.look(tmp_path, [], 9, 0, 0)
+    everything = HostLimits(tmp_path, 9, 0, 0)
+    limits = HostLimits(tmp_path, 9, 1 << 30, 100)
+    empty = host_room.look(everything, [])
     assert empty.machines == 9
     assert empty.disk_gb == host_room.free_bytes(tmp_path) >> 30
     (tmp_path / "disk.qcow2").write_bytes(bytes(1 << 20))
-    tenant = host_room.Tenant(tmp_path, 2, 700, 0)
+    tenant = host_room.Tenant(tmp_path / "disk.qcow2", 2, 700, 0)
     assert host_room.growth_bytes(tenant) == (2 << 30) - (1 << 20)
-    taken = host_room.look(tmp_path, [tenant, tenant], 9, 1 << 30, 100)
+    taken = host_room.look(limits, [tenant, tenant])
     assert taken.machines == 7
     assert empty.disk_gb - taken.disk_gb in (4, 5, 6)
     assert abs(empty.memory_mb - taken.memory_mb - 100 - 2 * (700 + taken.overhead_mb)) < 600  # others use it too
-    grown = host_room.look(tmp_path, [tenant._replace(pid=os.getpid())], 9, 1 << 30, 100)
+    grown = host_room.look(limits, [tenant._replace(pid=os.getpid())])
     assert grown.memory_mb > taken.memory_mb
-    none = host_room.look(tmp_path, [tenant._replace(disk_gb=10**6, memory_mb=10**9)] * 9, 8, 0, 0)
+    none = host_room.look(everything, [tenant._replace(disk_gb=10**6, memory_mb=10**9)] * 9)
     assert (none.machines, none.memory_mb, none.disk_gb) == (0, 0, 0)
 
 
