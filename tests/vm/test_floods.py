@@ -88,7 +88,7 @@ async def test_a_host_disk_that_runs_full_refuses_the_new_and_holds_the_old_unti
 
 async def check_full(driver, lease_hash, root: Path) -> None:
     mount(root, f"remount,size={used_mib(root) + 8}m")  # somebody else has taken the rest
-    write = "head -c 32M /dev/urandom >/data/big; sync; echo done >/run/done"
+    write = "head -c 33554432 /dev/urandom >/data/big; sync; echo done >/run/done"
 
     async def status() -> tuple[MachineStatus, str]:
         (machine,) = await driver.refresh()

@@ -103,7 +103,7 @@ async def test_what_goes_wrong_with_one_lease_is_told_and_touches_no_other(
         market.alter_image(cpio.regular("init", b"#!/bin/sh\necho about to fail\n", 0o755))
         assert "kernel gave up" in await market.refused()
 
-        driver._settings = driver._settings._replace(disk_reserve_bytes=1 << 60)
+        driver._host_limits = driver._host_limits._replace(disk_reserve_bytes=1 << 60)
         await driver.refresh()
         assert "host is full beyond its reserve" in await market.refused()
 
