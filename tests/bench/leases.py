@@ -16,6 +16,7 @@ from tests.support.qemu import IMAGE_STORE, new_consumer, open_driver, settings
 from tests.support.role_node import FORM, RoleNode, Village, until
 from xnode.core.genesis import DEFAULT_TIMING
 from xnode.core.lease import LeaseState, Resources
+from xnode.core.market import GuestImage
 from xnode.vm import cgroups
 from xnode.vm.qemu import QemuDriver
 
@@ -79,7 +80,10 @@ async def run(root: Path, in_turn: int, at_once: int) -> None:
         village = Village(nursery, root)
         village.genesis = village.genesis._replace(timing=DEFAULT_TIMING._replace(lease_duration_min=1))
         village.drivers["bob"] = driver
-        await village.start_market("alice", bob=Resources(at_once, at_once * 128, at_once))
+        await village.start(
+            "bob", capacity=Resources(at_once, at_once * 128, at_once), images=(GuestImage("tiny", 128, 1),)
+        )
+        await village.start_market("alice")
         await measure(village, driver, machines, in_turn, at_once)
         nursery.cancel_scope.cancel()
 

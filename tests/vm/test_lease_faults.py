@@ -17,6 +17,7 @@ from tests.support.role_node import FORM, Village, until
 from xnode.core.faults import Fault
 from xnode.core.lease import LeaseState, Resources
 from xnode.core.machine import MachineStatus
+from xnode.core.market import GuestImage
 from xnode.core.values import Hash
 from xnode.vm import cpio, images, qemu_process
 from xnode.vm.qemu import QemuDriver
@@ -61,7 +62,7 @@ class Market:
         image = self.store / "tiny"
         with (image / "initrd").open("ab") as file:
             file.write(cpio.write_archive(entries))
-        (image / "manifest.json").write_bytes(images.render_manifest("tiny", 128, {}, image))
+        (image / "manifest.json").write_bytes(images.render_manifest("tiny", images.Least(128), {}, image))
 
 
 @asynccontextmanager
@@ -73,7 +74,8 @@ async def open_market(root: Path, tiny_image: Path, machines_root: Path) -> Asyn
     async with open_driver(using) as driver, trio.open_nursery() as nursery:
         village = Village(nursery, root)
         village.drivers["bob"] = driver
-        await village.start_market("alice", bob=ROOM)
+        await village.start("bob", capacity=ROOM, images=(GuestImage("tiny", 128, 1),))
+        await village.start_market("alice")
         yield Market(village, driver, store)
         nursery.cancel_scope.cancel()
 
