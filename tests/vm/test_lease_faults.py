@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.slow]
 
 LEAST = Resources(1, 128, 1)
 ROOM = Resources(2, 256, 2)
-BOOT_S = 60
+BOOT_S = 120
 
 
 class Market:
