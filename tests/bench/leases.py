@@ -104,7 +104,7 @@ async def measure(village: Village, driver: QemuDriver, machines: Path, in_turn:
     await check(bob, machines, others, before)
     more = psutil.Process().num_fds() - files
     assert more <= FILES_SPARE, f"{more} files are left open"
-    assert driver.machines() == ()
+    await until(lambda: driver.machines() == (), 10, "the end of the last machine")
     print(
         f"{in_turn} in turn: the slowest took {max(took) / took[0]:.2f} of the first, the last {took[-1] / took[0]:.2f}"
     )
