@@ -11,6 +11,7 @@ from xnode.core.faults import Fault
 COMMANDS: Final = {
     "init": "xnode_cmd.init:init",
     "run": "xnode_cmd.run:run",
+    "doctor": "xnode_cmd.doctor:doctor",
     "status": "xnode_cmd.status:status",
     "wallet": "xnode_cmd.wallet:wallet",
     "multisig": "xnode_cmd.multisig:multisig",

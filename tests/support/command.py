@@ -31,6 +31,6 @@ def xnode_words(*words: str | Path) -> list[str]:
     return [sys.executable, "-m", "xnode_cmd.main", *[str(word) for word in words]]
 
 
-def spawn(*words: str | Path, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def spawn(*words: str | Path, data: bytes = b"", seconds: float = 30) -> subprocess.CompletedProcess[bytes]:
     """Runs `xnode WORDS...` as a process to its end."""
-    return subprocess.run(xnode_words(*words), input=data, capture_output=True, timeout=30, check=False)
+    return subprocess.run(xnode_words(*words), input=data, capture_output=True, timeout=seconds, check=False)

@@ -28,6 +28,7 @@ from xnode.roles.admission import Terms
 from xnode.roles.running import Hosting, Outside, Roles, Settings
 from xnode.roles.topics import Topics
 from xnode.store.store import Store
+from xnode.vm.driver import Driver
 
 RICH = 1_000
 PEOPLE = ("alice", "anna", "bob", "bert", "carol")  # who has RICH XUSD at the start
@@ -129,6 +130,7 @@ class Village:
         self.genesis: Genesis = make_genesis(**({"allocations": allocations} | genesis))
         self.nodes: dict[str, RoleNode] = {}
         self.disks: dict[str, Disk] = {}
+        self.drivers: dict[str, Driver] = {}  # real ones, by node; a village with one runs on real time
         self.names = (*PEOPLE, *TIMEKEEPER_NAMES, REPRESENTATIVE)
 
     async def start(self, name: str, **setup: Any) -> RoleNode:
@@ -219,7 +221,7 @@ class Village:
         hosting = None
         if setup.capacity is not None:
             terms = Terms(setup.multiplier_milli, "fake", "tcg", lambda: setup.images, setup.images[0].name)
-            driver = FakeDriver(self.disk(setup.name), clock)
+            driver = self.drivers.get(setup.name) or FakeDriver(self.disk(setup.name), clock)
             hosting = Hosting(driver, setup.capacity, terms, setup.orphan_grace)
         settings = Settings(setup.timekeeper, hosting, TunnelLimits())
         return make_roles(setup.name, store, topics, network, clock, settings)

@@ -20,6 +20,7 @@ OWN: Final = Path("/proc/self/cgroup")
 PARENT: Final = "xnode.machines"
 _MIB: Final = 1 << 20
 _WANTED: Final = ("cpu", "memory")
+PUT_ATTEMPTS: Final = 3
 
 
 class Limit(NamedTuple):
@@ -45,19 +46,32 @@ class Cgroups:
 
     def put(self, name: str, pid: int, limit: Limit) -> None:
         """Makes its group, sets its limits and moves its process there; raises MachineFault(limits_failed)."""
-        try:
-            for controller, parent in self._folders.items():
-                group = parent / name
-                group.mkdir(exist_ok=True)
-                for file, value in _settings(self.version, controller, limit):
-                    (group / file).write_text(value)
-                (group / "cgroup.procs").write_text(str(pid))
-        except OSError as error:
-            message = f"the limits of machine {name} can't be set ({error}): look at the host's cgroups"
-            raise MachineFault("limits_failed", message, retryable=True) from error
+        for attempt in range(PUT_ATTEMPTS):
+            try:
+                self._put(name, pid, limit)
+                return
+            except FileNotFoundError:  # another node of this host has just swept it, while it was empty
+                if attempt + 1 < PUT_ATTEMPTS:
+                    continue
+                raise _fault(name, "it is taken away again and again") from None
+            except OSError as error:
+                raise _fault(name, str(error)) from error
+
+    def _put(self, name: str, pid: int, limit: Limit) -> None:
+        for controller, parent in self._folders.items():
+            group = parent / name
+            group.mkdir(exist_ok=True)
+            for file, value in _settings(self.version, controller, limit):
+                (group / file).write_text(value)
+            (group / "cgroup.procs").write_text(str(pid))
+
+    def sweep(self) -> None:
+        """Removes every group without a process: a machine's that has ended. One that is not empty stays as it is."""
+        for name in self.names():
+            self.remove(name)
 
     def remove(self, name: str) -> None:
-        """Removes the group of a machine that has ended; one that is not there, or not empty, stays as it is."""
+        """Removes one; where its process has ended but nobody has asked for its end yet, that is left to `sweep`."""
         for parent in self._folders.values():
             with contextlib.suppress(OSError):
                 (parent / name).rmdir()
@@ -65,6 +79,11 @@ class Cgroups:
     def names(self) -> set[str]:
         """The groups that are there."""
         return {path.name for parent in self._folders.values() for path in parent.iterdir() if path.is_dir()}
+
+
+def _fault(name: str, why: str) -> MachineFault:
+    message = f"the limits of machine {name} can't be set ({why}): look at the host's cgroups"
+    return MachineFault("limits_failed", message, retryable=True)
 
 
 def _settings(version: int, controller: str, limit: Limit) -> list[tuple[str, str]]:

@@ -30,6 +30,11 @@ from xnode.vm.state import Record
 LOG = logging.getLogger(__name__)
 
 
+def host_failed(error: OSError) -> MachineFault:
+    """For what the host's file system did to a machine."""
+    return MachineFault("host_failed", f"the provider's host failed it ({error.strerror}): look at its disk")
+
+
 class LocalDriver(MachineKeeper):
     """The verbs of the port, by what the real drivers differ in."""
 
@@ -38,7 +43,10 @@ class LocalDriver(MachineKeeper):
             entry = self._entries.get(spec.lease_hash)
             if entry is None:
                 self._check_new(spec)
-                entry = Entry(await self._make(spec))
+                try:
+                    entry = Entry(await self._make(spec))
+                except OSError as error:
+                    raise host_failed(error) from error
                 self._entries[spec.lease_hash] = entry
             elif entry.record.spec != spec:
                 raise WrongState("machine_differs", "this lease's machine was made to another specification")
@@ -63,6 +71,10 @@ class LocalDriver(MachineKeeper):
             except MachineFault as fault:
                 await self._give_up(entry, str(fault))
                 raise
+            except OSError as error:
+                failed = host_failed(error)
+                await self._give_up(entry, str(failed))
+                raise failed from error
         interrupted, entry.boot = entry.boot.cancelled_caught, None
         if interrupted:
             raise WrongState("machine_stopped", "the machine was told to stop while it booted")

@@ -1,6 +1,7 @@
 """The machines that a driver knows: entries in memory, `machine.json` on disk, one lock and one kept shell each."""
 
 import contextlib
+import logging
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from xnode.vm.driver import Driver
 from xnode.vm.host_room import HostLimits
 from xnode.vm.state import Record
 
+LOG = logging.getLogger(__name__)
 UP: Final = (MachineStatus.RUNNING, MachineStatus.PAUSED)
 
 
@@ -100,12 +102,18 @@ class MachineKeeper(Driver):
         return shell.Address(port, entry.record.host_key, seed)
 
     async def _move(self, entry: Entry, status: MachineStatus, reason: str = "", port: int = 0) -> None:
-        """Notes a change, in memory and durably."""
+        """Notes a change, in memory and, unless the host's disk is full, durably."""
         moved = entry.record.at(status, self._clock(), reason)
         entry.record = moved._replace(ssh_port=port) if port else moved
         if entry.record != entry.saved:
             directory = machine_files.directory_of(self._root, moved.spec.lease_hash)
-            await trio.to_thread.run_sync(state.save, directory, entry.record)
+            try:
+                await trio.to_thread.run_sync(state.save, directory, entry.record)
+            except (
+                OSError
+            ) as error:  # a full disk: it is tried again at each look, and /proc knows the machine meanwhile
+                LOG.error("%s can't be written: %s", directory, error.strerror)
+                return
             entry.saved = entry.record
 
     async def _close_shell(self, entry: Entry) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from xnode.core.faults import MachineFault
-from xnode.core.machine import MachineSpec, MachineStatus, machine_name
+from xnode.core.machine import Machine, MachineSpec, MachineStatus, machine_name
 from xnode.core.values import Hash
 from xnode.vm import accelerator, cgroups, console, host_figures, machine_files, qmp, state
 from xnode.vm.asyncio_thread import AsyncioThread, open_asyncio_thread
@@ -84,6 +84,10 @@ class QemuDriver(LocalDriver):
         """Whether its user is one of its own: it may have been made before that was so."""
         return record.uid not in (0, self._user.uid)
 
+    async def refresh(self) -> tuple[Machine, ...]:
+        await trio.to_thread.run_sync(self._cgroups.sweep)
+        return await super().refresh()
+
     def _tenant(self, entry: Entry) -> Tenant:
         made, disk = entry.record, self._run_directory(entry.lease_hash) / DISK
         return Tenant(disk, max(made.spec.disk_gb, DISK_GB_MIN), made.memory_mb, made.pid)
@@ -155,13 +159,14 @@ class QemuDriver(LocalDriver):
             return
         try:
             uuid, port = await self._thread.run(qmp.identity, self._run_directory(entry.lease_hash))
-        except MachineFault as fault:
-            uuid, port = str(fault), 0
+        except MachineFault:  # busy, or not there yet: its command line names the machine, so it is ours all the same
+            uuid, port = record.uuid, record.ssh_port if process == _process(entry) else 0
         if uuid != record.uuid:
             await self._move(entry, MachineStatus.FAILED, f"its QEMU can't be taken over: {uuid}")
             return
         entry.record = record._replace(pid=process.pid, started_ticks=process.started_ticks)
-        status, reason = (record.status, record.reason) if record.status in UP else (MachineStatus.PROVISIONING, "")
+        is_up = record.status in UP and port != 0
+        status, reason = (record.status, record.reason) if is_up else (MachineStatus.PROVISIONING, "")
         await self._move(entry, status, reason, port)
 
     async def _look_at(self, entry: Entry) -> None:

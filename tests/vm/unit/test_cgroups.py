@@ -82,5 +82,27 @@ def test_a_group_that_is_not_empty_stays(tmp_path, own):
     found.remove("m")
     assert not group.exists()
     (group / "still here").mkdir(parents=True)
-    found.remove("m")
-    assert group.exists()
+    (root / "cpu" / PARENT / "empty").mkdir()
+    found.sweep()
+    assert found.names() == {"m"}
+
+
+def test_a_group_that_another_node_swept_is_made_again(tmp_path, own, monkeypatch):
+    found = cgroups.find(hierarchy(tmp_path, "cpu"), own("1:cpu:/"))
+    once = found._put
+    calls = []
+
+    def swept(*arguments) -> None:
+        calls.append(arguments)
+        if len(calls) < cgroups.PUT_ATTEMPTS:
+            raise FileNotFoundError
+        once(*arguments)
+
+    monkeypatch.setattr(found, "_put", swept)
+    found.put("m", 7, LIMIT)
+    assert found.names() == {"m"}
+    calls.clear()
+    monkeypatch.setattr(cgroups, "PUT_ATTEMPTS", 1)
+    monkeypatch.setattr(found, "_put", lambda *_: (tmp_path / "none").rmdir())
+    with pytest.raises(MachineFault, match="again and again"):
+        found.put("m", 7, LIMIT)
