@@ -43,7 +43,7 @@ class Round:
         await trio.lowlevel.checkpoint()
         self.questions.append(len(positions))
         with self.node.store.snapshot() as view:
-            heads = [(item, view.block_after(*item)) for item in positions]
+            heads = [(item, view.standing_after(*item)) for item in positions]
         votes = tuple(Vote(item, stored.block_hash, True) for item, stored in heads if stored is not None)
         return [VoteBundle(self.voter, 1, votes)]
 
