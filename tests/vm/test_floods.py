@@ -26,7 +26,7 @@ async def until(look, expected, seconds: float = 60) -> None:
 
 
 async def test_a_guest_that_floods_its_console_and_its_disk_is_bounded(driver, machines_root, monkeypatch):
-    monkeypatch.setattr(console, "CONSOLE_BYTES_MAX", 64 << 10)
+    monkeypatch.setattr(console.trim, "__defaults__", (64 << 10,))
     spec = new_spec(new_consumer())
     await driver.create(spec)
     await driver.start(spec.lease_hash)

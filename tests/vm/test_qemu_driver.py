@@ -147,6 +147,16 @@ async def test_stop_interrupts_a_boot(driver):
     assert qemu_of(spec) is None
 
 
+async def test_a_look_that_began_before_its_machine_was_destroyed_changes_nothing(driver):
+    spec = new_spec(new_consumer())
+    await driver.create(spec)
+    entry = driver._entries[spec.lease_hash]
+    entry.record = entry.record._replace(status=MachineStatus.RUNNING, pid=1 << 22, started_ticks=1)
+    await driver.destroy(spec.lease_hash, ended(spec.lease_hash))
+    await driver._look(entry)
+    assert entry.record.status is MachineStatus.RUNNING
+
+
 @pytest.fixture
 def broken_store(tiny_image, tmp_path):
     """Makes stores whose image `tiny` is altered: more archive behind the initrd, and a manifest that agrees."""

@@ -219,7 +219,8 @@ class LocalDriver(MachineKeeper):
         with contextlib.suppress(trio.WouldBlock):
             entry.lock.acquire_nowait()
             try:
-                await self._look_at(entry)
+                if self._entries.get(entry.lease_hash) is entry:  # or it was destroyed since this look began
+                    await self._look_at(entry)
             finally:
                 entry.lock.release()
 
