@@ -269,12 +269,13 @@ class Voting:
         return block is not None
 
     def _sweep(self) -> None:
-        self._is_put_off = self.is_paused()
-        if self._is_put_off:
+        if self.is_paused():
+            self._is_put_off, self._swept = True, None
             return
         with self._store.snapshot() as view:
             page = view.unconfirmed(self._swept, SWEEP_BLOCKS_MAX)
         self._swept = (page[-1].block.account, page[-1].height) if len(page) == SWEEP_BLOCKS_MAX else None
+        self._is_put_off = self._is_put_off and self._swept is not None  # until once over all
         for stored in page:
             is_bound = any(vote.block_hash == stored.block_hash for vote in self._unwritten)
             if self._review_since is not None and self._review_since <= stored.block.timestamp and not is_bound:
