@@ -20,6 +20,7 @@ from xnode.core.keys import verify
 SLICE_BLOCKS: Final = 5_000
 BOOTSTRAP_SECONDS_MAX: Final = 600.0
 CONFIRM_SECONDS_MAX: Final = 300.0
+LOOK_EVERY: Final = 0.25  # seconds: each look costs the node some milliseconds
 DIFFICULTY: Final = 2**64 // 4 * 3  # four tries a block
 
 
@@ -99,10 +100,10 @@ def bootstrap(root: Path, genesis: Genesis, server: NodeProcess, blocks: int) ->
         served = sum(server.cpu_seconds())
         started, spent = time.perf_counter(), node.cpu_seconds()
         node.add_peer(server.address)
-        wait_for(lambda: node.get("/node")["block_count"] >= blocks, BOOTSTRAP_SECONDS_MAX)
+        wait_for(lambda: node.get("/node")["block_count"] >= blocks, BOOTSTRAP_SECONDS_MAX, LOOK_EVERY)
         seconds, now = time.perf_counter() - started, node.cpu_seconds()
         serving = sum(server.cpu_seconds()) - served
-        wait_for(lambda: _is_confirmed(node), CONFIRM_SECONDS_MAX)
+        wait_for(lambda: _is_confirmed(node), CONFIRM_SECONDS_MAX, LOOK_EVERY)
         confirmed = time.perf_counter() - started - seconds
     return Run(seconds, now[0] - spent[0], now[1] - spent[1], serving, confirmed)
 

@@ -143,9 +143,9 @@ def ending(*nodes: NodeProcess) -> Iterator[None]:
             node.stop()
 
 
-def wait_for(holds: Callable[[], bool], seconds: float) -> None:
-    """Waits in small steps; AssertionError after so long."""
+def wait_for(holds: Callable[[], bool], seconds: float, step: float = 0.05) -> None:
+    """Waits in steps; AssertionError after so long."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it took too long"
-        time.sleep(0.05)
+        time.sleep(step)
