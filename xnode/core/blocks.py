@@ -248,15 +248,11 @@ def _built(kind: BlockType, body_type: type[Body], values: tuple[Any, ...]) -> B
     elif kind in KEYSET_TYPES:
         own = (read_keyset(own[0], "keyset"),)
     _, account, previous, asset, balance, representative, timestamp, *_ = values
-    block = Block(kind, account, previous, _asset(asset), balance, representative, timestamp, body_type(*own))
-    return block._replace(work=values[-1], **_signed(kind, values[-2]))
-
-
-def _signed(kind: BlockType, value: Plain) -> dict[str, Any]:
-    """The field that an array, or a byte string, in the signature's place is."""
-    if isinstance(value, tuple) or kind in KEYSET_TYPES:
-        return {"signatures": read_signatures(value, "signatures")}
-    return {"signature": _checked_signature(value)}
+    common = (kind, account, previous, _asset(asset), balance, representative, timestamp, body_type(*own))
+    signed, work = values[-2:]
+    if type(signed) is bytes and kind not in KEYSET_TYPES:
+        return Block(*common, _checked_signature(signed), work)
+    return Block(*common, work=work, signatures=read_signatures(signed, "signatures"))
 
 
 def _kind(values: tuple[Plain, ...]) -> tuple[BlockType, type[Body]]:

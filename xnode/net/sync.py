@@ -30,6 +30,7 @@ SESSION_SECONDS: Final = 60.0  # then an asker makes way for its next peer
 SLOW_BLOCKS: Final = 1_000  # a session that brings fewer in this time is a slow peer's
 LOOK_SECONDS: Final = 1.0  # between looks at whose turn it is
 SESSIONS_MAX: Final = 4  # at once, as asker
+PHASE_KEPT: Final = 0.05  # seconds for which the phase is used
 LANDING_MAX: Final = 3  # pages that are checked while one is applied
 
 
@@ -53,6 +54,7 @@ class Sync:
         self._rota = Rota()
         self._shares = Shares()
         self._progress: SyncProgress | None = None
+        self._phase: tuple[float, Phase] | None = None
         self._kicked = trio.Event()
         self._peer: PeerId | None = None
         self._busy: set[PeerId] = set()
@@ -72,7 +74,10 @@ class Sync:
 
     def phase(self) -> Phase:
         """Whether the ledger is being filled."""
-        return self._tracker().phase(bool(self._host.peers()), trio.current_time())
+        now = trio.current_time()
+        if self._phase is None or now >= self._phase[0] + PHASE_KEPT:  # asked for every block that lands
+            self._phase = (now, self._tracker().phase(bool(self._host.peers()), now))
+        return self._phase[1]
 
     def kick(self, _peer_id: PeerId | None = None) -> None:
         """Looks at once whose turn it is, because a peer has come; fits `Handshake.on_greeted`."""
@@ -109,6 +114,7 @@ class Sync:
         self._rota.on_end(peer_id, end, trio.current_time(), self._source.extent().digest)
         if self._rota.is_met() and not self._busy:
             self._tracker().on_met()
+            self._phase = None
         return end
 
     def _tracker(self) -> SyncProgress:
@@ -144,6 +150,7 @@ class Sync:
                 await send(stream, ())
                 return SessionEnd.BUSY if wanted else SessionEnd.FRUITLESS
             self._tracker().on_target(theirs.blocks, ours.blocks, trio.current_time())
+            self._phase = None
             resume = None if self._sink.is_crowded() else self._resume(peer_id, share, ours.blocks, theirs)
             if resume is not None:
                 await send(stream, (plan.FOLLOW, *resume))
