@@ -204,7 +204,15 @@ async def test_votes_are_passed_on_for_who_has_weight_only(village: Village, aut
     await spread(village, *PEOPLE)
     judge = village.nodes["alice"].roles
     topic = Topics()
-    topic.wire(lambda _: True, judge.replica, judge.board, judge.contacts, judge.voting)
+    topic.wire(
+        lambda _: True,
+        judge.replica,
+        judge.board,
+        judge.contacts,
+        judge.voting,
+        judge.governance,
+        lambda: None,
+    )
     votes = (Vote(Position(address_of("alice"), Hash(bytes(32))), Hash(bytes(32)), False),)
 
     def verdict(name: str, signer: str) -> Verdict:
