@@ -16,6 +16,7 @@ from tests.support.qemu import IMAGE_STORE, new_consumer, open_driver, settings
 from tests.support.role_node import FORM, RoleNode, Village, until
 from xnode.core.genesis import DEFAULT_TIMING
 from xnode.core.lease import LeaseState, Resources
+from xnode.core.machine import machine_name
 from xnode.core.market import GuestImage
 from xnode.vm import cgroups
 from xnode.vm.qemu import QemuDriver
@@ -24,6 +25,7 @@ LEAST: Final = Resources(1, 128, 1)
 DURATION_S: Final = 3
 LEASE_S: Final = 120.0
 FILES_SPARE: Final = 3
+GONE_S: Final = 60.0
 
 
 class Held(NamedTuple):
@@ -37,17 +39,17 @@ class Held(NamedTuple):
     notes: int
 
 
-def held(bob: RoleNode, root: Path, before: frozenset[str]) -> Held:
-    """All of it, now; `before` are the cgroups that others have."""
+def held(bob: RoleNode, root: Path, names: set[str]) -> Held:
+    """All of it, now; `names` are those of our machines, since other nodes of this host have cgroups too."""
     running = [item for item in psutil.process_iter(["cmdline"]) if str(root) in _folder(item)]
     offering = bob.roles.offering
     assert offering is not None
     with bob.store.snapshot() as view:
         notes = sum(1 for space in ("strikes", "orphan", "withdrawn") for _ in view.notes(space, 1000))
     ports = sum(len(item.net_connections("tcp")) for item in running)
-    groups = tuple(sorted(cgroups.find().names() - before))
-    names = tuple(sorted(path.name for path in root.iterdir()))
-    return Held(len(running), names, ports, groups, offering.ad().available, notes)
+    groups = tuple(sorted(cgroups.find().names() & names))
+    directories = tuple(sorted(path.name for path in root.iterdir()))
+    return Held(len(running), directories, ports, groups, offering.ad().available, notes)
 
 
 def _folder(process: psutil.Process) -> str:
@@ -57,7 +59,7 @@ def _folder(process: psutil.Process) -> str:
         return ""
 
 
-async def lease(village: Village, took: list[float]) -> None:
+async def lease(village: Village, names: set[str], took: list[float]) -> None:
     """One, from the request to the settled end."""
     alice = village.nodes["alice"]
     form = FORM._replace(
@@ -66,6 +68,7 @@ async def lease(village: Village, took: list[float]) -> None:
     started = trio.current_time()
     lease_hash = await alice.roles.consumer.request(form)
     took.append(trio.current_time() - started)
+    names.add(machine_name(lease_hash))
 
     def is_settled() -> bool:
         record = alice.lease(lease_hash)
@@ -91,17 +94,17 @@ async def run(root: Path, in_turn: int, at_once: int) -> None:
 async def measure(village: Village, driver: QemuDriver, machines: Path, in_turn: int, at_once: int) -> None:
     """Both kinds, and what is left after each."""
     bob, took = village.nodes["bob"], list[float]()
-    others = frozenset(cgroups.find().names())
-    before, files = held(bob, machines, others), psutil.Process().num_fds()
+    names: set[str] = set()
+    before, files = held(bob, machines, names), psutil.Process().num_fds()
     for number in range(in_turn):
-        await lease(village, took)
+        await lease(village, names, took)
         print(f"lease {number + 1}: running after {took[-1]:.1f} s", flush=True)
-    await check(bob, machines, others, before)
+    await check(bob, machines, names, before)
     together: list[float] = []
     async with trio.open_nursery() as nursery:
         for _ in range(at_once):
-            nursery.start_soon(lease, village, together)
-    await check(bob, machines, others, before)
+            nursery.start_soon(lease, village, names, together)
+    await check(bob, machines, names, before)
     more = psutil.Process().num_fds() - files
     assert more <= FILES_SPARE, f"{more} files are left open"
     await until(lambda: driver.machines() == (), 10, "the end of the last machine")
@@ -112,9 +115,13 @@ async def measure(village: Village, driver: QemuDriver, machines: Path, in_turn:
     print("nothing is left: " + ", ".join(f"{name} {value}" for name, value in before._asdict().items()))
 
 
-async def check(bob: RoleNode, machines: Path, others: frozenset[str], before: Held) -> None:
-    """Waits until all is as it was."""
-    await until(lambda: held(bob, machines, others) == before, 60, f"{before}, but {held(bob, machines, others)}")
+async def check(bob: RoleNode, machines: Path, names: set[str], before: Held) -> None:
+    """Waits until all is as it was; fails by what is not."""
+    with trio.move_on_after(GONE_S):
+        while held(bob, machines, names) != before:  # noqa: ASYNC110 - processes and files
+            await trio.sleep(0.5)
+    now = held(bob, machines, names)
+    assert now == before, f"{before}, but {now}"
 
 
 def main(words: list[str]) -> None:
