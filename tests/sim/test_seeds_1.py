@@ -1,4 +1,4 @@
-"""Part 1 of the 200 seeds; each part is a file, so that they run in different processes."""
+"""Part 1 of the seeds that every change must pass; each part is a file, so that they run in different processes."""
 
 import pytest
 

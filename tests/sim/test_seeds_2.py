@@ -1,4 +1,4 @@
-"""Part 2 of the 200 seeds; each part is a file, so that they run in different processes."""
+"""Part 2 of the seeds that every change must pass; each part is a file, so that they run in different processes."""
 
 import pytest
 
