@@ -2,9 +2,9 @@
 
 `pytest --hypothesis-profile search` draws new ones, and more of them, to look for what the fixed ones miss.
 
-`scripts/test` spreads the tests over a few processes, a file to each, but for two groups: all that boots machines runs
-in one process, one after another, and so does all that runs whole networks, so that a small host is never asked for too
-much at once. Those two take longest, mostly waiting, and come first.
+`scripts/test` spreads the tests over a few processes, a file to each, but for three groups: all that boots machines
+runs in one process, one after another, so do the drivers' own tests, and so does all that runs whole networks: a small
+host is never asked for too much at once. Those three take longest, mostly waiting, and come first.
 """
 
 from pathlib import PurePosixPath
@@ -26,7 +26,9 @@ NETWORKS = frozenset({"document", "fuzz", "interop"})
 def _group(nodeid: str) -> str:
     path = PurePosixPath(nodeid.split("::")[0])
     folders = path.parts[1:-1]
-    if folders in (("vm",), ("vm", "conformance")):
+    if folders == ("vm", "conformance"):
+        return "0 drivers"
+    if folders == ("vm",):
         return "0 machines"
     return "1 networks" if folders and folders[0] in NETWORKS else f"2 {path}"
 
