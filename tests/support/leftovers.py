@@ -50,8 +50,12 @@ def processes(network: Devnet) -> dict[str, psutil.Process]:
 
 
 def listening(process: psutil.Process) -> list[int]:
-    """The TCP ports on which it listens."""
-    return [item.laddr.port for item in process.net_connections("tcp") if item.status == psutil.CONN_LISTEN]
+    """The TCP ports on which it listens; none where it ends while we look."""
+    try:
+        found = process.net_connections("tcp")
+    except psutil.NoSuchProcess:
+        return []
+    return [item.laddr.port for item in found if item.status == psutil.CONN_LISTEN]
 
 
 def zombies(process: psutil.Process) -> int:
