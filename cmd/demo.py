@@ -5,8 +5,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, NoReturn
 
 import click
 
@@ -27,6 +28,14 @@ DEBIAN_DURATION_S: Final = 120
 NEEDED: Final = ("ssh", "scp", "ssh-keygen", "qemu-system-x86_64")
 
 
+class Stage(NamedTuple):
+    """Where a demo plays: `keep` leaves its network running, `root` is its folder or None for a fresh one."""
+
+    keep: bool
+    root: Path | None
+    setup_seconds: float
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--keep", is_flag=True, help="Leave the network running and say how to use it.")
 @click.option("--image", type=click.Choice(["tiny", "debian"]), default="tiny", show_default=True)
@@ -35,28 +44,38 @@ NEEDED: Final = ("ssh", "scp", "ssh-keygen", "qemu-system-x86_64")
 @click.option("--setup-seconds", type=float, default=0.0, hidden=True)
 def demo(keep: bool, image: str, duration: int | None, root: Path | None, setup_seconds: float) -> None:
     """Lease a real machine on a network of five nodes, use it, and see it settled."""
+    seconds = duration or (TINY_DURATION_S if image == "tiny" else DEBIAN_DURATION_S)
+    perform(
+        Plan(image=image, images_dir=str(IMAGES)),
+        "3 timekeepers, 1 provider, 1 consumer",
+        lambda network, timeline: Story(network, timeline, seconds).tell(),
+        Stage(keep, root, setup_seconds),
+    )
+
+
+def perform(plan: Plan, cast: str, tell: Callable[[Devnet, Timeline], None], stage: Stage) -> NoReturn:
+    """Tells a story on a network of five made for it; ends the program, with 0 only where all of it was verified."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))  # so that the network is ended in any case
     timeline = Timeline()
-    timeline.add("set up: system packages, Python packages", setup_seconds)
-    folder = (root or Path(tempfile.mkdtemp(prefix="xnode-demo-"))).absolute()
-    seconds = duration or (TINY_DURATION_S if image == "tiny" else DEBIAN_DURATION_S)
+    timeline.add("set up: system packages, Python packages", stage.setup_seconds)
+    folder = (stage.root or Path(tempfile.mkdtemp(prefix="xnode-demo-"))).absolute()
     verified = False
     network: Devnet | None = None
     try:
-        with timeline.step(f"build the guest image {image} (kept by content)"):
-            build_image(timeline, image)
-        with timeline.step("start five nodes: 3 timekeepers, 1 provider, 1 consumer"):
-            network = Devnet.create(folder, Plan(image=image, images_dir=str(IMAGES)))
+        with timeline.step(f"build the guest image {plan.image} (kept by content)"):
+            build_image(timeline, plan.image)
+        with timeline.step(f"start five nodes: {cast}"):
+            network = Devnet.create(folder, plan)
             network.up(timeline.report)
-        Story(network, timeline, seconds).tell()
+        tell(network, timeline)
         verified = True
     except (DemoFailure, click.ClickException, Fault) as failure:
         explain(timeline, network, failure)
     finally:
         if network is not None:
-            finish(network, keep)
-        elif root is None:
+            finish(network, stage.keep)
+        elif stage.root is None:
             shutil.rmtree(folder, ignore_errors=True)
     print_timeline(timeline)
     sys.exit(0 if verified else 1)
