@@ -19,7 +19,7 @@ from xnode.core.machine import (
 )
 from xnode.core.orphan import Proof
 from xnode.core.values import Hash, PublicKey
-from xnode.vm.driver import Driver
+from xnode.vm.driver import BOOTED, Driver, Tell, nobody
 
 BOOT_SECONDS = 5.0
 
@@ -84,16 +84,16 @@ class FakeDriver(Driver):
             raise WrongState("machine_differs", "this lease's machine was made to another specification")
         return machine
 
-    async def start(self, lease_hash: Hash) -> Machine:
+    async def start(self, lease_hash: Hash, tell: Tell = nobody) -> Machine:
         await trio.lowlevel.checkpoint()
         status = self._known(lease_hash).status
         if status is MachineStatus.PAUSED:
             return await self.resume(lease_hash)
         if status is MachineStatus.RUNNING:
             return self._known(lease_hash)
-        return await self._boot(lease_hash)
+        return await self._boot(lease_hash, tell)
 
-    async def _boot(self, lease_hash: Hash) -> Machine:
+    async def _boot(self, lease_hash: Hash, tell: Tell) -> Machine:
         self.disk.boots[lease_hash] += 1
         self.disk.consoles[lease_hash] = b""
         self._set(lease_hash, MachineStatus.PROVISIONING)
@@ -106,6 +106,7 @@ class FakeDriver(Driver):
             self._set(lease_hash, MachineStatus.FAILED, reason="no SSH login in time")
             raise MachineFault(self.disk.fault_code, "the machine did not answer on SSH in time")
         self.disk.consoles[lease_hash] += b"up\n"
+        tell(BOOTED)
         return self._set(lease_hash, MachineStatus.RUNNING, ssh_port=22)
 
     async def stop(self, lease_hash: Hash) -> Machine:
@@ -127,12 +128,12 @@ class FakeDriver(Driver):
             return self._known(lease_hash)
         return self._set(lease_hash, MachineStatus.RUNNING, ssh_port=22)
 
-    async def reboot(self, lease_hash: Hash) -> Machine:
+    async def reboot(self, lease_hash: Hash, tell: Tell = nobody) -> Machine:
         self._up(lease_hash)
-        return await self._boot(lease_hash)
+        return await self._boot(lease_hash, tell)
 
-    async def reset(self, lease_hash: Hash) -> Machine:
-        return await self.reboot(lease_hash)
+    async def reset(self, lease_hash: Hash, tell: Tell = nobody) -> Machine:
+        return await self.reboot(lease_hash, tell)
 
     async def destroy(self, lease_hash: Hash, proof: Proof) -> None:
         await trio.lowlevel.checkpoint()

@@ -13,6 +13,7 @@ import trio
 from xnode.core.faults import MachineFault
 from xnode.vm import console, qmp, shell
 from xnode.vm.asyncio_thread import AsyncioThread
+from xnode.vm.driver import BOOTED, Tell
 from xnode.vm.limits import (
     CONSOLE_POLL_SECONDS,
     LOGIN_PAUSE_SECONDS,
@@ -44,10 +45,11 @@ class Boot:
             return port
         raise self._fault("qmp_failed", "QEMU has not opened its monitor")
 
-    async def up(self, address: shell.Address, timeout: float, login_timeout: float) -> shell.Shell:
+    async def up(self, address: shell.Address, timeout: float, login_timeout: float, tell: Tell) -> shell.Shell:
         """The first login; raises MachineFault(boot_timeout, machine_exited, guest_panicked, ...)."""
         with trio.move_on_after(timeout):
             await self._marker()
+            tell(BOOTED)
             return await self._login(address, login_timeout)
         raise self._fault("boot_timeout", f"the machine was not up after {timeout:.0f} s")
 

@@ -5,12 +5,22 @@ node's trio loop and block it for no more than a few milliseconds; they fail wit
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Final
 
 import trio
 
 from xnode.core.machine import ConsolePart, ExecResult, HostRoom, Machine, MachineFigures, MachineSpec
 from xnode.core.orphan import Proof
 from xnode.core.values import Hash
+
+
+Tell = Callable[[str], None]
+BOOTED: Final = "booted"  # told when the guest has said that its SSH server starts; the login comes after that
+
+
+def nobody(step: str) -> None:
+    """Whom steps are told where nobody asks."""
 
 
 class Driver(ABC):
@@ -27,8 +37,11 @@ class Driver(ABC):
         """Prepares a machine's files (disk, seed, host key) durably; repeated for the same spec it changes nothing."""
 
     @abstractmethod
-    async def start(self, lease_hash: Hash) -> Machine:
-        """Boots it and returns once an SSH login with the provider's own key has worked; already running is success."""
+    async def start(self, lease_hash: Hash, tell: Tell = nobody) -> Machine:
+        """Boots it and returns once an SSH login with the provider's own key has worked; already running is success.
+
+        What is behind it on the way is told by its word, such as BOOTED, once each.
+        """
 
     @abstractmethod
     async def stop(self, lease_hash: Hash) -> Machine:
@@ -43,11 +56,11 @@ class Driver(ABC):
         """Lets a paused machine run on; already running is success, not up WrongState(not_running)."""
 
     @abstractmethod
-    async def reboot(self, lease_hash: Hash) -> Machine:
+    async def reboot(self, lease_hash: Hash, tell: Tell = nobody) -> Machine:
         """Powers it off like `stop` and boots it like `start`; WrongState(not_running) when it is not up."""
 
     @abstractmethod
-    async def reset(self, lease_hash: Hash) -> Machine:
+    async def reset(self, lease_hash: Hash, tell: Tell = nobody) -> Machine:
         """Like `reboot`, but its guest is not asked, as by a power cut; for one that hangs."""
 
     @abstractmethod

@@ -17,6 +17,7 @@ from xnode.core.machine import Machine, MachineSpec, MachineStatus, machine_name
 from xnode.core.values import Hash
 from xnode.vm import accelerator, console, host_figures, lima_files, lima_seed, machine_files, qmp, shell, ssh_keys
 from xnode.vm.asyncio_thread import AsyncioThread, open_asyncio_thread
+from xnode.vm.driver import BOOTED, Tell
 from xnode.vm.host_figures import HostFigures
 from xnode.vm.host_room import Tenant
 from xnode.vm.lima_settings import Account, LimaSettings, prepare
@@ -117,7 +118,7 @@ class LimaDriver(LocalDriver):
         words = ("create", f"--name={name}", "-")
         await self._lima.run(*words, given=render(instance).encode(), patience=LIMA_FETCH_SECONDS)
 
-    async def _bring_up(self, entry: Entry) -> None:
+    async def _bring_up(self, entry: Entry, tell: Tell) -> None:
         if entry.record.status in UP and self._is_alive(entry):
             if entry.record.status is MachineStatus.PAUSED:
                 await self._unpause(entry)
@@ -129,6 +130,7 @@ class LimaDriver(LocalDriver):
             accelerator=self.accelerator, pid=instance.pid, started_ticks=started_ticks(instance.pid)
         )
         await self._move(entry, MachineStatus.PROVISIONING)
+        tell(BOOTED)
         await self._seed(entry)
         entry.shell = await self._login(entry, instance.ssh_port)
         await self._move(entry, MachineStatus.RUNNING, port=instance.ssh_port)
@@ -178,11 +180,8 @@ class LimaDriver(LocalDriver):
         await self._lima.run("stop", "-f", name)
         return True
 
-    async def _pause(self, entry: Entry) -> None:
-        await self._thread.run(qmp.pause, self._directory(entry.lease_hash))
-
-    async def _unpause(self, entry: Entry) -> None:
-        await self._thread.run(qmp.resume, self._directory(entry.lease_hash))
+    def _monitor_folder(self, entry: Entry) -> Path:
+        return self._directory(entry.lease_hash)
 
     async def _remove(self, lease_hash: Hash) -> None:
         await self._lima.run("delete", "-f", machine_name(lease_hash))

@@ -20,6 +20,7 @@ from xnode.core.machine import ConsolePart, ExecResult, Machine, MachineFigures,
 from xnode.core.orphan import Proof
 from xnode.core.values import Hash
 from xnode.vm import console, guest_figures, host_room, machine_files, qmp, shell, state
+from xnode.vm.driver import Tell, nobody
 from xnode.vm.guest_figures import GuestFigures
 from xnode.vm.host_figures import HostFigures
 from xnode.vm.host_room import Tenant
@@ -60,14 +61,14 @@ class LocalDriver(MachineKeeper):
         if directory.exists():
             raise MachineFault("machine_record_damaged", f"{directory} is there, but was not readable at the start")
 
-    async def start(self, lease_hash: Hash) -> Machine:
+    async def start(self, lease_hash: Hash, tell: Tell = nobody) -> Machine:
         async with self._changing(lease_hash) as entry:
-            return await self._boot(entry)
+            return await self._boot(entry, tell)
 
-    async def _boot(self, entry: Entry) -> Machine:
+    async def _boot(self, entry: Entry, tell: Tell) -> Machine:
         with trio.CancelScope() as entry.boot:
             try:
-                await self._bring_up(entry)
+                await self._bring_up(entry, tell)
             except MachineFault as fault:
                 await self._give_up(entry, str(fault))
                 raise
@@ -100,17 +101,17 @@ class LocalDriver(MachineKeeper):
                 await self._unpause(entry)  # or it could not hear that it is to shut down
         return await self._power_off(entry.lease_hash, gently)
 
-    async def reboot(self, lease_hash: Hash) -> Machine:
-        return await self._restart(lease_hash, gently=True)
+    async def reboot(self, lease_hash: Hash, tell: Tell = nobody) -> Machine:
+        return await self._restart(lease_hash, tell, gently=True)
 
-    async def reset(self, lease_hash: Hash) -> Machine:
-        return await self._restart(lease_hash, gently=False)
+    async def reset(self, lease_hash: Hash, tell: Tell = nobody) -> Machine:
+        return await self._restart(lease_hash, tell, gently=False)
 
-    async def _restart(self, lease_hash: Hash, *, gently: bool) -> Machine:
+    async def _restart(self, lease_hash: Hash, tell: Tell, *, gently: bool) -> Machine:
         async with self._changing_up(lease_hash) as entry:
             await self._end(entry, gently=gently)
             await self._move(entry, MachineStatus.PROVISIONING, "restarted by this node")
-            return await self._boot(entry)
+            return await self._boot(entry, tell)
 
     async def pause(self, lease_hash: Hash) -> Machine:
         async with self._changing_up(lease_hash) as entry:
@@ -224,6 +225,12 @@ class LocalDriver(MachineKeeper):
             finally:
                 entry.lock.release()
 
+    async def _pause(self, entry: Entry) -> None:
+        await self._thread.run(qmp.pause, self._monitor_folder(entry))
+
+    async def _unpause(self, entry: Entry) -> None:
+        await self._thread.run(qmp.resume, self._monitor_folder(entry))
+
     async def _note_status(self, entry: Entry, status: str) -> None:
         """What QEMU's monitor says of a machine that is up."""
         if status == qmp.INTERNAL_ERROR:
@@ -248,7 +255,7 @@ class LocalDriver(MachineKeeper):
         """Makes a machine's files, or nothing."""
 
     @abstractmethod
-    async def _bring_up(self, entry: Entry) -> None:
+    async def _bring_up(self, entry: Entry, tell: Tell) -> None:
         """From whatever it is in to RUNNING and logged in to; raises MachineFault."""
 
     @abstractmethod
@@ -256,10 +263,8 @@ class LocalDriver(MachineKeeper):
         """Ends the machine, known to us or not; False when it did not run. Raises MachineFault."""
 
     @abstractmethod
-    async def _pause(self, entry: Entry) -> None: ...
-
-    @abstractmethod
-    async def _unpause(self, entry: Entry) -> None: ...
+    def _monitor_folder(self, entry: Entry) -> Path:
+        """Where the socket of its QEMU's monitor is."""
 
     @abstractmethod
     async def _remove(self, lease_hash: Hash) -> None:

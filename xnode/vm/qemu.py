@@ -17,6 +17,7 @@ from xnode.vm import accelerator, cgroups, console, host_figures, machine_files,
 from xnode.vm.asyncio_thread import AsyncioThread, open_asyncio_thread
 from xnode.vm.boot import Boot
 from xnode.vm.cgroups import Limit
+from xnode.vm.driver import Tell
 from xnode.vm.host_figures import HostFigures
 from xnode.vm.host_room import Tenant
 from xnode.vm.limits import DISK_GB_MIN, OVERHEAD_MB, POWER_OFF_SECONDS, QUIT_SECONDS
@@ -92,7 +93,7 @@ class QemuDriver(LocalDriver):
         made, disk = entry.record, self._run_directory(entry.lease_hash) / DISK
         return Tenant(disk, max(made.spec.disk_gb, DISK_GB_MIN), made.memory_mb, made.pid)
 
-    async def _bring_up(self, entry: Entry) -> None:
+    async def _bring_up(self, entry: Entry, tell: Tell) -> None:
         if entry.record.status in UP and self._is_alive(entry):
             if entry.record.status is MachineStatus.PAUSED:
                 await self._unpause(entry)
@@ -106,7 +107,7 @@ class QemuDriver(LocalDriver):
         port = await boot.forwarded_port(entry.record.uuid)
         address = await self._address(entry, port)
         patience = self._settings.boot_timeout if entry.record.boots_itself else self._settings.login_timeout
-        entry.shell = await boot.up(address, self._settings.boot_timeout, patience)
+        entry.shell = await boot.up(address, self._settings.boot_timeout, patience, tell)
         await self._move(entry, MachineStatus.RUNNING, port=port)
 
     async def _spawn(self, entry: Entry) -> None:
@@ -141,11 +142,8 @@ class QemuDriver(LocalDriver):
             raise MachineFault("kill_failed", message, retryable=True)
         return True
 
-    async def _pause(self, entry: Entry) -> None:
-        await self._thread.run(qmp.pause, self._run_directory(entry.lease_hash))
-
-    async def _unpause(self, entry: Entry) -> None:
-        await self._thread.run(qmp.resume, self._run_directory(entry.lease_hash))
+    def _monitor_folder(self, entry: Entry) -> Path:
+        return self._run_directory(entry.lease_hash)
 
     async def _remove(self, lease_hash: Hash) -> None:
         self._cgroups.remove(machine_name(lease_hash))

@@ -7,6 +7,7 @@ from tests.support.qemu import ended, new_consumer
 from xnode.core.faults import NotAllowed, NotFound, WrongState
 from xnode.core.machine import MachineStatus
 from xnode.core.values import Hash
+from xnode.vm.driver import BOOTED
 
 NEEDS_UP = {
     "pause": lambda driver, lease_hash: driver.pause(lease_hash),
@@ -43,7 +44,9 @@ async def test_a_life_from_reboot_to_another_start(kit, running):
     driver, before, lease_hash = running.driver, running.machine, running.machine.spec.lease_hash
     assert (before.driver, before.reason) == (kit.name, "")
     assert before.ssh_port > 0
-    assert (await driver.reboot(lease_hash)).status is MachineStatus.RUNNING
+    told = []
+    assert (await driver.reboot(lease_hash, told.append)).status is MachineStatus.RUNNING
+    assert told == [BOOTED]
     stopped = await driver.stop(lease_hash)
     assert (stopped.status, stopped.ssh_port) == (MachineStatus.STOPPED, 0)
     assert await driver.stop(lease_hash) == stopped
@@ -54,7 +57,8 @@ async def test_a_life_from_reboot_to_another_start(kit, running):
     async with kit.open() as later:
         await later.adopt()
         assert find(later, before.spec) == stopped
-        again = await later.start(lease_hash)
+        again = await later.start(lease_hash, told.append)
+        assert told == [BOOTED, BOOTED]
         assert (again.status, again.host_key) == (MachineStatus.RUNNING, before.host_key)
 
 
@@ -104,7 +108,9 @@ async def test_stop_and_destroy_interrupt_a_boot(driver, made):
 
 async def test_create_and_start_again_change_nothing(running):
     assert await running.driver.create(running.machine.spec) == running.machine
-    assert await running.driver.start(running.machine.spec.lease_hash) == running.machine
+    told = []
+    assert await running.driver.start(running.machine.spec.lease_hash, told.append) == running.machine
+    assert told == []
     assert running.machine in await running.driver.refresh()
 
 
