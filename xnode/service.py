@@ -24,7 +24,7 @@ from xnode.core.values import Address, Hash
 from xnode.net.streams import Stream, splice
 from xnode.roles.block_times import Stage
 from xnode.roles.fates import Fate
-from xnode.roles.lease_log import LeaseLog
+from xnode.roles.lease_log import LeaseLog, Step
 from xnode.roles.running import Roles
 from xnode.store.snapshot import Snapshot
 
@@ -126,7 +126,7 @@ class NodeService(NodePort):
         """See NodePort."""
         return dict(self._published.counters)
 
-    def lease_events(self, lease_hash: Hash) -> tuple[tuple[int, str, str], ...]:
+    def lease_events(self, lease_hash: Hash) -> tuple[Step, ...]:
         """See NodePort."""
         return self._log.steps(lease_hash)
 

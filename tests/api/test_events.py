@@ -13,8 +13,13 @@ from xnode.api import events
 from xnode.api.settings import ApiSettings
 from xnode.core.lease import LeaseState
 from xnode.core.values import Hash
+from xnode.roles.lease_log import Step
 
-STEPS = ((10, "created", "the lease block is on its way"), (20, "accepted", ""), (20, "running", "ssh answers"))
+STEPS = (
+    Step(10, "created", "the lease block is on its way", 7),
+    Step(20, "accepted", ""),
+    Step(20, "running", "ssh answers"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +55,9 @@ def test_an_ended_lease_is_told_to_its_end(running: Running) -> None:
     with running.http.stream("GET", url_of(lease_hash)) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         told = list(read(answer))
-    assert [(name, event) for name, event, _ in told[:-1]] == [(str(at), step) for at, step, _ in STEPS]
-    assert told[0][2] == {"time": 10, "step": "created", "detail": "the lease block is on its way"}
+    assert [(name, event) for name, event, _ in told[:-1]] == [(str(at), step) for at, step, _, _ in STEPS]
+    assert told[0][2] == {"time": 10, "step": "created", "detail": STEPS[0].detail, "duration_ms": 7}
+    assert told[1][2]["duration_ms"] is None
     assert told[-1][1:] == ("end", {"state": "settled", "detail": "ssh answers"})
 
 

@@ -99,6 +99,26 @@ def test_a_machine_that_fell_is_booted_again_a_few_times(status: MachineStatus) 
 
 
 @pytest.mark.parametrize("status", MachineStatus)
+def test_a_machine_that_its_consumer_switched_off_is_off_and_stays_off(status: MachineStatus) -> None:
+    expected = Action.NOTHING if status in DOWN else Action.POWER_OFF
+    for strikes in STRIKES:
+        assert action(LeaseState.ACCEPTED, status, is_off=True, strikes=strikes) is expected
+        assert action(LeaseState.ACCEPTED, status, EXPIRY - 1, is_off=True, strikes=strikes) is expected
+
+
+def test_a_machine_that_was_switched_on_again_is_booted() -> None:
+    assert action(LeaseState.ACCEPTED, MachineStatus.STOPPED, is_off=False) is Action.BOOT
+
+
+@pytest.mark.parametrize("status", MachineStatus)
+def test_a_lease_ends_alike_whether_its_machine_is_on_or_off(status: MachineStatus) -> None:
+    for now in (EXPIRY, LAST - 1, LAST):
+        assert action(LeaseState.ACCEPTED, status, now, is_off=True) is action(LeaseState.ACCEPTED, status, now)
+    assert action(LeaseState.SETTLED, status, is_off=True) is Action.DESTROY
+    assert action(LeaseState.ACCEPTED, None, is_off=True) is Action.NOTHING
+
+
+@pytest.mark.parametrize("status", MachineStatus)
 def test_an_accepted_lease_is_settled_from_its_expiry_and_expires_after_the_grace(status: MachineStatus) -> None:
     assert action(LeaseState.ACCEPTED, status, EXPIRY - 1) is not Action.SETTLE
     assert action(LeaseState.ACCEPTED, status, EXPIRY) is Action.SETTLE
@@ -155,10 +175,10 @@ def every_situation() -> list[tuple[Situation, Action]]:
     states = [LEASE._replace(state=state) for state in LeaseState]
     times = (NOW, NOW + ACCEPT_WITHIN + 1, EXPIRY, LAST, LAST * 2)
     flags = (True, False)
-    product = itertools.product((None, *states), STATUSES, times, flags, flags, STRIKES, flags, flags)
+    product = itertools.product((None, *states), STATUSES, times, flags, flags, STRIKES, flags, flags, flags)
     situations = [
-        Situation(lease, machine(status), now, GRACE, confirmed, room, strikes, withdrawn, orphaned)
-        for lease, status, now, confirmed, room, strikes, withdrawn, orphaned in product
+        Situation(lease, machine(status), now, GRACE, confirmed, room, strikes, withdrawn, orphaned, is_off)
+        for lease, status, now, confirmed, room, strikes, withdrawn, orphaned, is_off in product
     ]
     return [(situation, next_action(situation)) for situation in situations]
 
@@ -174,6 +194,8 @@ def test_a_machine_is_destroyed_only_after_its_lease_has_ended() -> None:
             assert lease is not None
             assert lease.state is LeaseState.ACCEPTED
             assert situation.now >= LAST
+        if chosen is Action.POWER_OFF:
+            assert situation.is_off
         if chosen is Action.REMOVE:
             assert lease is None
             assert situation.is_orphaned

@@ -12,6 +12,7 @@ from xnode.core.strikes import (
     STEADY,
     Strikes,
     describe,
+    on_asked,
     on_boot,
     on_failed_boot,
     on_restart,
@@ -43,6 +44,11 @@ def test_a_boot_that_the_host_spoilt_is_not_paid_for_in_the_end(code: str) -> No
 
 def test_a_boot_ends_the_row() -> None:
     assert on_boot(Strikes(2, 1, 2)) == Strikes(restarts=2)
+
+
+def test_a_start_by_its_consumer_forgets_all_but_the_hosts_faults() -> None:
+    assert on_asked(Strikes(2, 3, 3)) == Strikes(failed=2)
+    assert on_asked(NONE) == NONE
 
 
 def test_steady_running_forgets() -> None:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xnode.core import tunnel
+from xnode.core.access import UsedProofs
 from xnode.core.faults import (
     Ended,
     Fault,
@@ -17,7 +18,7 @@ from xnode.core.faults import (
 )
 from xnode.core.hashing import NetworkKey
 from xnode.core.keys import SigningKey
-from xnode.core.tunnel import Handshake, Step, TunnelAnswer, TunnelEvent, UsedProofs
+from xnode.core.tunnel import Handshake, Step, TunnelAnswer, TunnelEvent
 from xnode.core.values import NS, Hash, Signature
 
 NETWORK = NetworkKey(b"n" * 32)

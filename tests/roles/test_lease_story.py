@@ -43,7 +43,8 @@ async def test_from_request_to_settlement(village: Village, autojump_clock: obje
     await village.agreed(20)
     await until(lambda: village.disk("bob").destroyed, 75, "the machine's end")
     await village.agreed(20)
-    assert bob.steps(lease_hash) == ["booting", "machine_ready", "accepted", "settled", "destroyed"]
+    made = ["admitted", "booting", "disk_made", "booted", "ssh_answered", "machine_ready", "attested", "accepted"]
+    assert bob.steps(lease_hash) == [*made, "settled", "destroyed"]
     assert alice.steps(lease_hash)[-2:] == ["accepted", "settled"]
     for node in village.nodes.values():
         ended = node.lease(lease_hash)

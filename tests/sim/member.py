@@ -174,9 +174,9 @@ class Member:
         roles = make_roles(self.name, store, topics, network, self.clock, settings)
         record = roles.log.record
 
-        def spy(lease_hash: Hash, step: str, detail: str = "") -> None:
+        def spy(lease_hash: Hash, step: str, detail: str = "", duration_ms: int | None = None) -> None:
             self.around.journal.note(f"step {step}", self.name, f"{lease_hash.hex()[:12]} {detail}")
-            record(lease_hash, step, detail)
+            record(lease_hash, step, detail, duration_ms)
 
         roles.log.record = spy  # type: ignore[method-assign]
         return roles

@@ -22,6 +22,7 @@ from xnode.api.bridge import open_bridge
 from xnode.api.port import AccessProof, Check, HostingView, MachineView, NodePort, PeerView, ProviderView, TunnelEnd
 from xnode.api.server import Bound, serve_http
 from xnode.api.settings import ApiSettings
+from xnode.core.access import UsedProofs
 from xnode.core.attestations import Attestation
 from xnode.core.blocks import Block
 from xnode.core.elections import ElectionView
@@ -33,11 +34,12 @@ from xnode.core.market import LeaseForm, Quote
 from xnode.core.rules import judge
 from xnode.core.state_blocks import StateBlock
 from xnode.core.state_chain import StateEffects, StateOutcome, judge_state
-from xnode.core.tunnel import UsedProofs, access_message, check_access
+from xnode.core.tunnel import access_message, check_access
 from xnode.core.values import ZERO_HASH, Address, Hash
 from xnode.core.votes import Position
 from xnode.roles.block_times import Stage
 from xnode.roles.fates import Fate
+from xnode.roles.lease_log import Step
 from xnode.store.snapshot import Snapshot
 
 
@@ -53,7 +55,7 @@ class MemoryNode(NodePort):
         self.faults: dict[str, Exception] = {}
         self.waits: dict[str, trio.Event] = {}
         self.heard: list[tuple[str, Any]] = []
-        self.steps: dict[Hash, tuple[tuple[int, str, str], ...]] = {}
+        self.steps: dict[Hash, tuple[Step, ...]] = {}
         self.idempotent: dict[str, Hash] = {}
         self.used = UsedProofs()
         self.nursery: trio.Nursery | None = None
@@ -159,7 +161,7 @@ class MemoryNode(NodePort):
     def counters(self) -> dict[str, int]:
         return {"blocks_dropped": 7, "Odd Name!": 1}
 
-    def lease_events(self, lease_hash: Hash) -> tuple[tuple[int, str, str], ...]:
+    def lease_events(self, lease_hash: Hash) -> tuple[Step, ...]:
         return self.steps.get(lease_hash, ())
 
     async def quote(self, form: LeaseForm) -> Quote:

@@ -105,14 +105,14 @@ class RoleNode:
             assert supply_balances(view.tally().totals)
 
     def steps(self, lease_hash: Hash) -> list[str]:
-        return [step for _, step, _ in self.roles.log.steps(lease_hash)]
+        return [step.step for step in self.roles.log.steps(lease_hash)]
 
     def end_at(self, step: str) -> None:
         """Lets the node die as soon as it logs this step of any lease: nothing that waits is finished."""
         record = self.roles.log.record
 
-        def spy(lease_hash: Hash, seen: str, detail: str = "") -> None:
-            record(lease_hash, seen, detail)
+        def spy(lease_hash: Hash, seen: str, detail: str = "", duration_ms: int | None = None) -> None:
+            record(lease_hash, seen, detail, duration_ms)
             if seen == step:
                 self.scope.cancel()
 

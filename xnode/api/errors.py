@@ -15,11 +15,13 @@ from xnode.core.faults import (
     OperatorFault,
     PeerFault,
     Unavailable,
+    Unproved,
     WrongState,
 )
 
 STATUSES: Final[dict[type[Fault], int]] = {
     CallerFault: 400,
+    Unproved: 401,
     NotAllowed: 403,
     NotFound: 404,
     WrongState: 409,

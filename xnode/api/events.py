@@ -13,12 +13,11 @@ from starlette.types import Receive, Scope, Send
 from xnode.api.calls import Api
 from xnode.core.faults import Unavailable
 from xnode.core.values import Hash
+from xnode.roles.lease_log import Step
 
 POLL_SECONDS: Final = 0.25
 PING_SECONDS: Final = 15.0
 LINGER_POLLS: Final = 4  # after the lease's end, for the machine's last steps
-
-Step = tuple[int, str, str]
 
 
 def follow(api: Api, lease_hash: Hash, request: Request) -> Response:
@@ -48,17 +47,17 @@ class _Stream(StreamingResponse):
 
 
 async def _steps(api: Api, lease_hash: Hash, seen: int) -> AsyncIterator[str]:
-    last: Step = (seen, "", "")
+    last = Step(seen, "", "")
     idle_polls, told_at = 0, time.monotonic()
     while not api.stopping.is_set():
         end = _end(api, lease_hash)  # read before the steps, so that none before it is missed
         fresh = _after(api.port.lease_events(lease_hash), last)
         for step in fresh:
-            yield _event(step[0], step[1], {"time": step[0], "step": step[1], "detail": step[2]})
+            yield _event(step.at, step.step, _step_json(step))
             last = step
         idle_polls = 0 if fresh else idle_polls + 1
         if end and idle_polls >= LINGER_POLLS:
-            yield _event(last[0], "end", {"state": end, "detail": rejection(api, lease_hash) or last[2]})
+            yield _event(last.at, "end", {"state": end, "detail": rejection(api, lease_hash) or last.detail})
             return
         if fresh or time.monotonic() - told_at > PING_SECONDS:
             told_at = time.monotonic()
@@ -85,7 +84,12 @@ def _after(steps: tuple[Step, ...], last: Step) -> tuple[Step, ...]:
     """The steps behind `last`; the log may have dropped it, and two steps may have one time."""
     if last in steps:
         return steps[steps.index(last) + 1 :]
-    return tuple(step for step in steps if step[0] > last[0])
+    return tuple(step for step in steps if step.at > last.at)
+
+
+def _step_json(step: Step) -> dict[str, object]:
+    """`duration_ms` is null where nothing was timed."""
+    return {"time": step.at, "step": step.step, "detail": step.detail, "duration_ms": step.duration_ms}
 
 
 def _event(number: int, name: str, data: dict[str, object]) -> str:

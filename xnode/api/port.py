@@ -21,6 +21,7 @@ from xnode.core.state_chain import StateOutcome
 from xnode.core.values import Address, Hash, PublicKey, Signature
 from xnode.roles.block_times import Stage
 from xnode.roles.fates import Fate
+from xnode.roles.lease_log import Step
 from xnode.store.snapshot import Snapshot
 
 
@@ -144,8 +145,8 @@ class NodePort(ABC):
         """Named counters and gauges for GET /metrics (drops, refusals, queue lengths)."""
 
     @abstractmethod
-    def lease_events(self, lease_hash: Hash) -> tuple[tuple[int, str, str], ...]:
-        """The steps of one lease seen by this node: (ns, step, detail), oldest first; empty when unknown."""
+    def lease_events(self, lease_hash: Hash) -> tuple[Step, ...]:
+        """The steps of one lease that this node has seen or heard of, oldest first; empty when unknown."""
 
     @abstractmethod
     async def quote(self, form: LeaseForm) -> Quote:

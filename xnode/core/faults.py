@@ -26,6 +26,10 @@ class NotAllowed(Fault):
     """The caller may not do this: HTTP 403 (401 where proof of identity is missing)."""
 
 
+class Unproved(NotAllowed):
+    """What the caller shows does not prove who it is: HTTP 401."""
+
+
 class WrongState(Fault):
     """The thing exists but its state forbids the act: HTTP 409."""
 

@@ -33,6 +33,7 @@ class Tag(StrEnum):
     FRONTIERS = "frontiers"
     TUNNEL = "tunnel"
     ACCESS = "access"
+    MACHINE = "machine"
 
 
 def derive_network_key(canonical_genesis: bytes) -> NetworkKey:

@@ -19,7 +19,9 @@ nothing.
     created      up, but withdrawn or too old: STOP; its consumer is about to cancel, and then it is destroyed
     created      failed, stopped     BOOT unless a boot has failed before: the consumer is told and goes elsewhere
     accepted     running, in time    nothing
-    accepted     stopped, failed     BOOT while in time, as often as strikes.py allows
+    accepted     up or booting, but switched off by its consumer (power.py): POWER_OFF
+    accepted     stopped, failed     switched off: nothing, whatever made it fall; else BOOT while in time, as often as
+                                     strikes.py allows
     accepted     none                nothing: a lease whose machine is lost is not settled
     accepted     any, expired        SETTLE, unless the host could not boot it: nobody shall pay for that; past the
                                      settle grace EXPIRE, which destroys on attested time
@@ -53,6 +55,7 @@ class Action(StrEnum):
     DESTROY = "destroy"
     STOP = "stop"
     REMOVE = "remove"
+    POWER_OFF = "power_off"
 
 
 class Situation(NamedTuple):
@@ -68,6 +71,7 @@ class Situation(NamedTuple):
     strikes: Strikes
     is_withdrawn: bool
     is_orphaned: bool  # its lease has been unknown for longer than the grace
+    is_off: bool = False  # its consumer has switched it off
 
 
 def next_action(situation: Situation) -> Action:
@@ -112,6 +116,8 @@ def _while_accepted(lease: LeaseRecord, situation: Situation) -> Action:
         return Action.EXPIRE
     if situation.now >= lease.expiry:
         return Action.NOTHING if situation.strikes.is_unpaid else Action.SETTLE
+    if situation.is_off:
+        return Action.NOTHING if machine.status in DOWN else Action.POWER_OFF
     if machine.status in (MachineStatus.RUNNING, MachineStatus.PAUSED):
         return Action.NOTHING
     return Action.BOOT if situation.strikes.may_restart else Action.NOTHING

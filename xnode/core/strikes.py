@@ -10,6 +10,7 @@ row; one that has run steadily begins anew.
     boot failed, the host's fault           +1       -        -
     boot failed, the guest's                -        +1       -
     boot succeeded                          0        0        -
+    its consumer asks for a boot            -        0        0
     running for STEADY                      0        0        0
 """
 
@@ -69,6 +70,11 @@ def on_failed_boot(strikes: Strikes, code: str) -> Strikes:
 def on_boot(strikes: Strikes) -> Strikes:
     """A boot succeeded."""
     return strikes._replace(failed=0, broken=0)
+
+
+def on_asked(strikes: Strikes) -> Strikes:
+    """Its consumer tells it to start: what it did to its guest is forgotten, what the host spoilt is not."""
+    return strikes._replace(broken=0, restarts=0)
 
 
 def on_running(strikes: Strikes, since: int, now: int) -> Strikes:

@@ -12,15 +12,14 @@ from collections.abc import Sequence
 from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple
 
+from xnode.core.access import UsedProofs, check_timestamp, find_signer
 from xnode.core.faults import Ended, Fault, NotAllowed, NotFound, PeerFault, Unavailable, WrongState
 from xnode.core.hashing import NetworkKey, Tag, tagged_hash
 from xnode.core.keys import verify
-from xnode.core.values import HASH_BYTES, NS, SIGNATURE_BYTES, ZERO_HASH, Hash, PublicKey, Signature
+from xnode.core.values import HASH_BYTES, SIGNATURE_BYTES, ZERO_HASH, Hash, PublicKey, Signature
 
 CHALLENGE_BYTES: Final = 32
 REFUSAL_TEXT_BYTES_MAX: Final = 1024
-ACCESS_WINDOW: Final = 60 * NS  # how far an access proof's timestamp may be from now, either way
-ACCESS_PROOFS_MAX: Final = 10_000  # remembered as used; above it new ones wait until old ones left the window
 
 
 class TunnelAnswer(IntEnum):
@@ -171,31 +170,6 @@ def fault_of(answer: int, text: bytes) -> Fault:
     return kind(code, message or f"the provider refused the tunnel with answer {answer}")
 
 
-class UsedProofs:
-    """Access proofs that were used and are still in their window, so that each opens one tunnel only."""
-
-    def __init__(self, proofs_max: int = ACCESS_PROOFS_MAX) -> None:
-        self._proofs_max = proofs_max
-        self._timestamps: dict[bytes, int] = {}  # (message || key) -> its timestamp, ns
-
-    def __len__(self) -> int:
-        return len(self._timestamps)
-
-    def add(self, proof: bytes, timestamp: int, now: int) -> None:
-        """Spends `proof`; times in ns. Raises NotAllowed when it was spent before, Unavailable when full."""
-        if proof in self._timestamps:
-            raise NotAllowed("access_used", "this access signature was used already; sign a new timestamp")
-        if len(self._timestamps) >= self._proofs_max:
-            self._forget(now)
-        if len(self._timestamps) >= self._proofs_max:
-            raise Unavailable("access_busy", "too many tunnels in the last minute; try again", retryable=True)
-        self._timestamps[proof] = timestamp
-
-    def _forget(self, now: int) -> None:
-        live = {proof: at for proof, at in self._timestamps.items() if at >= now - ACCESS_WINDOW}
-        self._timestamps = live
-
-
 def check_access(
     network_key: NetworkKey,
     lease_hash: Hash,
@@ -206,10 +180,6 @@ def check_access(
     used: UsedProofs,
 ) -> None:
     """Passes an HTTP tunnel request's own proof once; times in ns. Raises NotAllowed, or Unavailable."""
-    if not 0 <= timestamp < 2**64 or abs(timestamp - now) > ACCESS_WINDOW:
-        raise NotAllowed("access_timestamp", "the access timestamp is over 60 s off; sign a new one")
+    check_timestamp(timestamp, now)
     message = access_message(network_key, lease_hash, timestamp)
-    signer = next((key for key in keys if verify(key, message, signature)), None)
-    if signer is None:
-        raise NotAllowed("bad_access_signature", "the access signature is not by a key of this lease")
-    used.add(message + signer, timestamp, now)
+    used.add(message + find_signer(keys, message, signature), timestamp, now)

@@ -28,18 +28,17 @@ from xnode.core.values import NS, Address, Asset, Hash
 from xnode.roles.author import Author, Draft
 from xnode.roles.confirmation import is_confirmed
 from xnode.roles.contacts import Contacts
-from xnode.roles.lease_log import LeaseLog
+from xnode.roles.lease_log import LeaseLog, Stopwatch
 from xnode.roles.market_board import Answers, MarketBoard
+from xnode.roles.progress import ASK_SECONDS_MAX, Progress
 from xnode.roles.pulse import Pulse
 from xnode.roles.replica import Note
 from xnode.store.store import Store
 
-PROGRESS_METHOD: Final = "lease_progress"
 WITHDRAW_METHOD: Final = "lease_withdraw"
 WITHDRAWN_ANSWER: Final = "withdrawn"
 OFFERS_TRIED_MAX: Final = 5
 LOOK_EVERY: Final = 1.0  # seconds between looks at a lease that is waited for
-ASK_SECONDS_MAX: Final = 5.0  # one question to its provider
 SWEEP_EVERY: Final = 10.0  # seconds between looks for leases that nobody accepted in time
 SWEEP_LEASES_MAX: Final = 100
 DEADLINES: Final = "lease-deadline"  # note space: lease hash -> ns until which it is waited for
@@ -72,6 +71,7 @@ class Consumer:
         board: MarketBoard,
         contacts: Contacts,
         log: LeaseLog,
+        progress: Progress,
         changed: Pulse,
         clock: Callable[[], int],
         random: Callable[[int], bytes],
@@ -82,6 +82,7 @@ class Consumer:
         self._board = board
         self._contacts = contacts
         self._log = log
+        self._progress = progress
         self._changed = changed
         self._clock = clock
         self._random = random
@@ -185,7 +186,7 @@ class Consumer:
         lease = self._own_lease(lease_hash)
         if lease.state is LeaseState.CREATED:
             with trio.move_on_after(form.timeout):
-                await self._accepted(lease.provider, lease_hash)
+                await self._accepted(lease.provider, lease_hash, self._log.stopwatch(lease_hash))
             lease = self._own_lease(lease_hash)
         if lease.state in (LeaseState.CREATED, LeaseState.CANCELLED):
             message = f"the lease {lease_hash.hex()} of this Idempotency-Key is {lease.state}; use a new key"
@@ -194,29 +195,30 @@ class Consumer:
 
     async def _lease(self, form: LeaseForm) -> Hash:
         self._check(form)
-        deadline = trio.current_time() + form.timeout
+        began = trio.current_time()
+        deadline = began + form.timeout
         failed: list[Failed] = []
         for offer in (await self._offers(form))[:OFFERS_TRIED_MAX]:
             if trio.current_time() >= deadline:
                 break
             try:
-                return await self._take(offer, form, deadline)
+                return await self._take(offer, form, began, deadline)
             except Unavailable as fault:
                 failed.append(Failed(offer.provider, str(fault)))
+            began = trio.current_time()
         if not failed:
             raise CallerFault("lease_failed", f"no provider had accepted within {form.timeout:.0f} s; try again")
         raise CallerFault("lease_failed", "no provider gave a machine: " + _reasons(failed))
 
-    async def _take(self, offer: Offer, form: LeaseForm, deadline: float) -> Hash:
+    async def _take(self, offer: Offer, form: LeaseForm, began: float, deadline: float) -> Hash:
         """Pays one provider and waits for its acceptance; on any other end the money is taken back."""
         draft = Draft(Asset.XUSD, -offer.cost, _body(offer, form))
         lease_hash = await self._author.append(draft, lambda identity: self._notes(identity, form, deadline))
-        self._log.record(
-            lease_hash, "requested", f"{offer.cost} XUSD in escrow for {offer.provider.hex()}, image {offer.image}"
-        )
+        watch = self._log.stopwatch(lease_hash, began)
+        watch.step("requested", f"{offer.cost} XUSD in escrow for {offer.provider.hex()}, image {offer.image}")
         self._waiting.add(lease_hash)
         try:
-            await self._accepted_by(deadline, offer.provider, lease_hash)
+            await self._accepted_by(deadline, offer.provider, lease_hash, watch)
         except Unavailable:
             if await self._taken_back(lease_hash):
                 raise
@@ -241,24 +243,33 @@ class Consumer:
             self._log.record(lease_hash, "cancel_failed", str(fault))
         return True
 
-    async def _accepted_by(self, deadline: float, provider: Address, lease_hash: Hash) -> None:
+    async def _accepted_by(self, deadline: float, provider: Address, lease_hash: Hash, watch: Stopwatch) -> None:
         with trio.move_on_at(deadline) as scope:
-            await self._accepted(provider, lease_hash)
+            await self._accepted(provider, lease_hash, watch)
         if scope.cancelled_caught:
             raise Unavailable("no_acceptance", "it did not accept in time")
 
-    async def _accepted(self, provider: Address, lease_hash: Hash) -> None:
+    async def _accepted(self, provider: Address, lease_hash: Hash, watch: Stopwatch) -> None:
         """Returns once the ledger has the acceptance; raises Unavailable when the provider says that it failed."""
-        ask_at = trio.current_time()
+        ask_at, is_confirmed_here = trio.current_time(), False
         while self._own_lease(lease_hash).state is LeaseState.CREATED:
+            if not is_confirmed_here and (is_confirmed_here := self._is_confirmed(lease_hash)):
+                watch.step("lease_confirmed", "the network has decided for it")
             if trio.current_time() >= ask_at:
                 await self._check_progress(provider, lease_hash)
                 ask_at = trio.current_time() + LOOK_EVERY
             await self._changed.wait(LOOK_EVERY)
+        watch.step("acceptance_seen")
         await self._confirmed(lease_hash)
         if self._own_lease(lease_hash).state is not LeaseState.ACCEPTED:
             raise Unavailable("lease_ended", "the lease ended before it was accepted")
-        self._log.record(lease_hash, "accepted", "the machine answers on SSH")
+        watch.step("acceptance_confirmed", "the network has decided for it")
+        await self._progress.ask(provider, lease_hash)  # for its last steps
+        watch.whole("accepted", "the machine answers on SSH")
+
+    def _is_confirmed(self, lease_hash: Hash) -> bool:
+        with self._store.snapshot() as view:
+            return is_confirmed(view, lease_hash)
 
     async def _confirmed(self, lease_hash: Hash) -> None:
         """Waits until nothing can take the acceptance back."""
@@ -270,20 +281,11 @@ class Consumer:
             await self._changed.wait(LOOK_EVERY)
 
     async def _check_progress(self, provider: Address, lease_hash: Hash) -> None:
-        phase, reason = await self._progress(provider, lease_hash)
-        self._log.record(lease_hash, f"provider_{phase}", reason)
+        phase, reason = await self._progress.ask(provider, lease_hash)
+        if reason:
+            self._log.record(lease_hash, f"provider_{phase}", reason)
         if phase == "failed":
             raise Unavailable("provider_failed", reason or "it could not boot the machine")
-
-    async def _progress(self, provider: Address, lease_hash: Hash) -> tuple[str, str]:
-        try:
-            answer = await self._contacts.call(provider, PROGRESS_METHOD, (lease_hash,), ASK_SECONDS_MAX)
-        except PeerFault as fault:
-            return "silent", str(fault)
-        match answer:
-            case (str(phase), str(reason)) if phase in ("waiting", "booting", "running", "failed"):
-                return phase, reason
-        return "silent", "the provider's answer makes no sense"
 
     async def _offers(self, form: LeaseForm) -> tuple[Offer, ...]:
         """Good offers, best first; raises CallerFault(no_providers)."""

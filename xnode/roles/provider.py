@@ -18,7 +18,7 @@ from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord, LeaseState, prove_ended, prove_expired
 from xnode.core.machine import Machine, MachineSpec, MachineStatus
 from xnode.core.provision import DOWN, Action, Situation, is_too_old, next_action
-from xnode.core.strikes import NONE, describe, on_boot, on_failed_boot, on_restart, on_running
+from xnode.core.strikes import NONE, describe, on_asked, on_boot, on_failed_boot, on_restart, on_running
 from xnode.core.values import NS, ZERO_HASH, Asset, Hash
 from xnode.roles.admission import Admission
 from xnode.roles.attesting import Attesting
@@ -27,6 +27,7 @@ from xnode.roles.capacity import LEASES_MAX, Capacity
 from xnode.roles.confirmation import is_confirmed
 from xnode.roles.lease_log import LeaseLog
 from xnode.roles.orphan_book import OrphanBook
+from xnode.roles.power_book import PowerBook
 from xnode.roles.pulse import Pulse
 from xnode.roles.strike_book import StrikeBook
 from xnode.store.store import Store
@@ -54,6 +55,7 @@ class Provider:
         admission: Admission,
         strikes: StrikeBook,
         orphans: OrphanBook,
+        power: PowerBook,
         log: LeaseLog,
         changed: Pulse,
         clock: Callable[[], int],
@@ -69,13 +71,14 @@ class Provider:
         self._admission = admission
         self._strikes = strikes
         self._orphans = orphans
+        self._power = power
         self._log = log
         self._changed = changed
         self._clock = clock
         self._on_end = on_end
         self._is_synced = is_synced
         self._refused: dict[Hash, CallerFault] = {}
-        self._busy: set[Hash] = set()
+        self.busy: set[Hash] = set()  # leases that a step or an act is under way for
         self._accepting: set[Hash] = set()
         self._not_before: dict[Hash, float] = {}
         self._faults: dict[Hash, str] = {}
@@ -108,14 +111,26 @@ class Provider:
         return len(self._orphans)
 
     def progress(self, lease_hash: Hash) -> tuple[str, str]:
-        """How far a lease is here, for its consumer: (waiting, booting, running or failed; why)."""
+        """How far a lease is here, for its consumer: (waiting, booting, failed or the machine's state; why)."""
         reason = self._faults.get(lease_hash, "")
         if self._strikes.of(lease_hash).boots > 0:
             return "failed", reason
         machine = self._machine(lease_hash)
         if machine is None:
             return "waiting", reason
-        return ("running" if machine.status is MachineStatus.RUNNING else "booting"), reason
+        return ("booting" if machine.status is MachineStatus.PROVISIONING else str(machine.status)), reason
+
+    def find(self, lease_hash: Hash) -> LeaseRecord | None:
+        """A lease at this provider; None for any other."""
+        with self._store.snapshot() as view:
+            lease = view.lease(lease_hash)
+        return lease if lease is not None and lease.provider == self._author.address else None
+
+    async def boot_as_asked(self, lease: LeaseRecord) -> None:
+        """Boots the machine of an accepted lease because its consumer says so, however often it has fallen."""
+        self._strikes.update(lease.lease_hash, on_asked)
+        self._log.record(lease.lease_hash, "booting", _described(lease))
+        await self._bring_up(lease)
 
     async def _look(self, nursery: trio.Nursery) -> None:
         try:
@@ -123,16 +138,16 @@ class Provider:
         except MachineFault as fault:
             log.warning("the machines can't be looked at: %s", fault)
         pairs = self._pairs()
-        self._forget_all_but({lease_hash for lease_hash, _, _ in pairs} | self._busy)
+        self._forget_all_but({lease_hash for lease_hash, _, _ in pairs} | self.busy)
         self._orphans.keep_only({lease_hash for lease_hash, lease, _ in pairs if lease is None})
         for lease_hash, lease, machine in pairs:
-            if lease_hash in self._busy or trio.current_time() < self._not_before.get(lease_hash, 0):
+            if lease_hash in self.busy or trio.current_time() < self._not_before.get(lease_hash, 0):
                 continue
             situation = self._situation(lease, machine)
             action = next_action(situation)
             self._note_down(situation, action)
             if action is not Action.NOTHING:
-                self._busy.add(lease_hash)
+                self.busy.add(lease_hash)
                 nursery.start_soon(
                     self._step, action, lease_hash, lease, name=f"lease {lease_hash.hex()[:12]} {action}"
                 )
@@ -141,6 +156,7 @@ class Provider:
         """A lease that ended without a machine, as a declined one does, is not met again."""
         self._capacity.keep_only(current)
         self._strikes.keep_only(current)
+        self._power.keep_only(current)
         for memory in (self._refused, self._not_before, self._faults):
             for lease_hash in memory.keys() - current:
                 del memory[lease_hash]
@@ -174,7 +190,8 @@ class Provider:
         if strikes != NONE and machine is not None and machine.status is MachineStatus.RUNNING:
             strikes = self._strikes.update(lease.lease_hash, lambda item: on_running(item, machine.state_since, now))
         room = confirmed and strikes.boots == 0 and not withdrawn and self._has_room(lease, machine, now)
-        return Situation(lease, machine, now, grace, confirmed, room, strikes, withdrawn, False)
+        is_off = self._power.is_off(lease.lease_hash)
+        return Situation(lease, machine, now, grace, confirmed, room, strikes, withdrawn, False, is_off)
 
     def _is_orphaned(self, machine: Machine, now: int) -> bool:
         return self._orphans.look(machine.spec.lease_hash, now, is_synced=self._is_synced())
@@ -197,7 +214,7 @@ class Provider:
             return
         if machine is None:
             self._log.record(lease.lease_hash, "machine_lost", "there is no such machine on this host any more")
-        elif machine.status in DOWN:
+        elif machine.status in DOWN and not situation.is_off:
             self._log.record(lease.lease_hash, "given_up", describe(situation.strikes))
 
     async def _step(self, action: Action, lease_hash: Hash, lease: LeaseRecord | None) -> None:
@@ -212,23 +229,32 @@ class Provider:
             self._not_before[lease_hash] = trio.current_time() + RETRY_AFTER
             self._log.record(lease_hash, f"{action}_failed", f"{fault.code}: {fault}")
         finally:
-            self._busy.discard(lease_hash)
+            self.busy.discard(lease_hash)
             self._changed.fire()
 
     async def _boot(self, lease: LeaseRecord) -> None:
-        self._log.record(lease.lease_hash, "booting", _described(lease))
         if lease.state is LeaseState.ACCEPTED:
             self._strikes.update(lease.lease_hash, on_restart)
+        else:
+            self._log.record(lease.lease_hash, "admitted", duration_ms=_ms_since(lease.created_at, self._clock()))
+        self._log.record(lease.lease_hash, "booting", _described(lease))
+        await self._bring_up(lease)
+
+    async def _bring_up(self, lease: LeaseRecord) -> None:
+        """Each step of it with its time."""
+        watch = self._log.stopwatch(lease.lease_hash)
         try:
             await self._driver.create(self._spec(lease))
-            await self._driver.start(lease.lease_hash)
+            watch.step("disk_made")
+            await self._driver.start(lease.lease_hash, watch.step)
         except BOOT_FAULTS as fault:
             code = fault.code
             self._strikes.update(lease.lease_hash, lambda item: on_failed_boot(item, code))
             await self._give_up(lease)
             raise
         self._strikes.update(lease.lease_hash, on_boot)
-        self._log.record(lease.lease_hash, "machine_ready", "it answers on SSH")
+        watch.step("ssh_answered")
+        watch.whole("machine_ready", "it answers on SSH")
 
     def _spec(self, lease: LeaseRecord) -> MachineSpec:
         """What its machine was made to, or is to be made to."""
@@ -259,7 +285,9 @@ class Provider:
     async def _accept(self, lease: LeaseRecord) -> None:
         machine = self._machine(lease.lease_hash)
         assert machine is not None, "only a running machine's lease is accepted"
+        watch = self._log.stopwatch(lease.lease_hash)
         attestations = await self._attesting.quorum(lease.lease_hash)
+        watch.step("attested", f"by {len(attestations)} timekeepers")
         with self._store.snapshot() as view:
             if is_too_old(lease, self._clock()) or view.note(WITHDRAWN, lease.lease_hash) is not None:
                 raise WrongState("withdrawn", "its consumer does not wait for this lease any more")
@@ -270,7 +298,7 @@ class Provider:
         finally:
             self._accepting.discard(lease.lease_hash)
         self._capacity.release(lease.lease_hash)  # from now on the ledger counts it
-        self._log.record(lease.lease_hash, "accepted", f"stake {lease.stake} XUSD")
+        watch.step("accepted", f"stake {lease.stake} XUSD")
 
     async def _settle(self, lease: LeaseRecord) -> None:
         attestations = await self._attesting.quorum(lease.lease_hash)
@@ -299,6 +327,10 @@ class Provider:
         await self._driver.stop(lease.lease_hash)
         self._log.record(lease.lease_hash, "stopped", "its consumer does not wait for it any more")
 
+    async def _power_off(self, lease: LeaseRecord) -> None:
+        await self._driver.stop(lease.lease_hash)
+        self._log.record(lease.lease_hash, "switched_off", "as its consumer had asked before")
+
     async def _stop_orphan(self, lease_hash: Hash) -> None:
         self._log.record(lease_hash, "orphan_stopped", "the ledger does not know its lease; it is kept for a grace")
         await self._driver.stop(lease_hash)
@@ -322,7 +354,13 @@ class Provider:
         Action.EXPIRE: _expire,
         Action.DESTROY: _destroy,
         Action.STOP: _stop,
+        Action.POWER_OFF: _power_off,
     }
+
+
+def _ms_since(at: int, now: int) -> int:
+    """Times in ns, by clocks of two nodes: 0 where that comes out negative."""
+    return max(0, now - at) * 1000 // NS
 
 
 def _described(lease: LeaseRecord) -> str:

@@ -8,12 +8,13 @@ import trio
 from xnode.checking.checker import Checker
 from xnode.core.charter import Charter
 from xnode.core.directory import DirectoryRecord
-from xnode.core.faults import NotAllowed
+from xnode.core.faults import NotAllowed, PeerFault
 from xnode.core.genesis import Genesis
 from xnode.core.keys import SigningKey
 from xnode.core.lease import Resources
 from xnode.core.ledger import Effects
 from xnode.core.machine import Machine
+from xnode.core.machine_calls import METHOD as MACHINE_METHOD
 from xnode.core.orphan import ORPHAN_GRACE_DEFAULT
 from xnode.core.state_chain import StateEffects
 from xnode.core.values import Address, Hash
@@ -24,27 +25,32 @@ from xnode.net.state_sync import StateFirst, StateSync
 from xnode.net.streams import PeerId
 from xnode.net.sync import Phase, Sync
 from xnode.net.tunnel import TunnelLimits, Tunnels
+from xnode.roles.acts import Acts
 from xnode.roles.admission import Admission, Terms
 from xnode.roles.attesting import Attesting
 from xnode.roles.author import Author, Worker
 from xnode.roles.bulk_intake import BulkIntake
 from xnode.roles.capacity import Capacity
 from xnode.roles.catch_up import CatchUp
-from xnode.roles.consumer import PROGRESS_METHOD, WITHDRAW_METHOD, WITHDRAWN_ANSWER, Consumer
+from xnode.roles.consumer import WITHDRAW_METHOD, WITHDRAWN_ANSWER, Consumer
 from xnode.roles.contacts import Contacts
 from xnode.roles.drain import Drain
 from xnode.roles.fates import lost_step
 from xnode.roles.final_votes import settle_finals
 from xnode.roles.governance import Governance
-from xnode.roles.lease_log import LeaseLog
+from xnode.roles.lease_log import LeaseLog, steps_wire
 from xnode.roles.ledger_sync import LedgerSource
 from xnode.roles.market_board import MarketBoard
 from xnode.roles.offering import Offering
 from xnode.roles.orphan_book import OrphanBook
+from xnode.roles.power_book import PowerBook
+from xnode.roles.progress import METHOD as PROGRESS_METHOD
+from xnode.roles.progress import Progress
 from xnode.roles.provider import Provider
 from xnode.roles.quorum import Quorum, look
 from xnode.roles.reclaiming import Reclaiming
 from xnode.roles.replica import Replica
+from xnode.roles.steering import Steering
 from xnode.roles.strike_book import StrikeBook
 from xnode.roles.sync_view import SyncView
 from xnode.roles.timekeeper import Timekeeper
@@ -114,9 +120,11 @@ class Roles:
         self.voting = Voting(key, store, genesis, self.replica, clock, outside.monotonic, network.publish)
         self.exchange = VoteExchange(store, genesis, self.voting, self.replica, self.contacts, rpc, network.peers)
         changed = self.replica.changed
+        self.progress = Progress(store, self._address, self.contacts, self.log)
         self.consumer = Consumer(
-            store, genesis, self.author, self.board, self.contacts, self.log, changed, clock, outside.random
-        )
+            store, genesis, self.author, self.board, self.contacts, self.log, self.progress, changed, clock,
+            outside.random,
+        )  # fmt: skip
         self.reclaiming = Reclaiming(store, genesis, self.author, self.attesting, self.log, clock)
         greeted = outside.handshake.host
         dial = self.driver.dial_ssh if self.driver else None
@@ -139,10 +147,12 @@ class Roles:
         self.voting.is_paused = lambda: self.catch_up.is_running or self.sync.phase() is not Phase.SETTLED
         self.state_sync.on_met = self.sync.kick
         self.drain: Drain | None = None
+        self.acts: Acts | None = None
         self.provider: Provider | None = None
         self.offering: Offering | None = None
         if settings.hosting is not None:
             self.provider, self.offering = self._hosting(settings.hosting)
+        self.steering = Steering(store, genesis, key, self.contacts, self.driver, self.acts, self.progress, clock)
         self.replica.watch(self.consumer.note_end)
         self.replica.watch(self._advertise_change)
         self.replica.watch_undone(self._log_undone)
@@ -150,6 +160,7 @@ class Roles:
         self._pin_timekeepers()
         rpc.register(PROGRESS_METHOD, self._serve_progress)
         rpc.register(WITHDRAW_METHOD, self._serve_withdraw)
+        rpc.register(MACHINE_METHOD, self.steering.serve)
         topics.wire(
             outside.handshake.knows, self.replica, self.board, self.contacts, self.voting, self.governance,
             self.state_sync.kick,
@@ -221,7 +232,8 @@ class Roles:
                 nursery.start_soon(task)
             for peer_id in self._outside.handshake.greeted():  # those that were quicker than we
                 self._greet(nursery, peer_id)
-            if self.provider and self.offering:
+            if self.provider and self.offering and self.acts:
+                nursery.start_soon(self.acts.run)
                 await nursery.start(self.provider.run)  # what is here counts before anything is offered
                 nursery.start_soon(self.offering.keep_advertised)
                 nursery.start_soon(self.offering.answer_requests)
@@ -239,6 +251,7 @@ class Roles:
             self.attesting.reachable,
             self.charter,
         )
+        power = PowerBook(self.store)
         provider = Provider(
             self.store,
             self._genesis,
@@ -249,6 +262,7 @@ class Roles:
             admission,
             StrikeBook(self.store),
             OrphanBook(self.store, hosting.orphan_grace),
+            power,
             self.log,
             self.replica.changed,
             self._outside.clock,
@@ -265,6 +279,10 @@ class Roles:
             self._outside.clock,
             self.charter,
         )
+        self.acts = Acts(
+            hosting.driver, power, self.log, self._outside.clock, provider.find, provider.boot_as_asked, provider.busy,
+            self.replica.changed.fire,
+        )  # fmt: skip
         return provider, offering
 
     def _greet(self, nursery: trio.Nursery, peer_id: PeerId) -> None:
@@ -311,19 +329,27 @@ class Roles:
         network = self._outside.network
         return DirectoryRecord(self._address, network.peer_id, network.addresses, self.names(), self._outside.clock())
 
-    async def _serve_progress(self, _peer_id: PeerId, args: Args) -> Args:
+    async def _serve_progress(self, peer_id: PeerId, args: Args) -> Args:
         match args:
-            case (bytes(lease_hash),) if self.provider:
-                return self.provider.progress(Hash(lease_hash))
-        return ("waiting", "this node hosts no machines")
+            case (bytes(lease_hash), int(after)) if self.provider:
+                told = self.log.since(Hash(lease_hash), after) if self._is_consumer(peer_id, Hash(lease_hash)) else ()
+                return (*self.provider.progress(Hash(lease_hash)), steps_wire(told))
+        return ("waiting", "this node hosts no machines", ())
 
     async def _serve_withdraw(self, peer_id: PeerId, args: Args) -> Args:
-        """Only the node of the lease's consumer may ask: the connection proves its peer id."""
+        """Only the node of the lease's consumer may ask."""
         match args:
             case (bytes(lease_hash),) if self.provider:
-                with self.store.snapshot() as view:
-                    lease = view.lease(Hash(lease_hash))
-                if lease is None or self.contacts.find(lease.consumer).peer_id != peer_id:
+                if not self._is_consumer(peer_id, Hash(lease_hash)):
                     raise NotAllowed("not_your_lease", "only the lease's consumer may withdraw it")
                 return (WITHDRAWN_ANSWER if self.provider.withdraw(Hash(lease_hash)) else "accepted",)
         raise NotAllowed("not_your_lease", "this node hosts no machines")
+
+    def _is_consumer(self, peer_id: PeerId, lease_hash: Hash) -> bool:
+        """Whether the lease's consumer has this node: the connection proves its peer id, the directory whose it is."""
+        with self.store.snapshot() as view:
+            lease = view.lease(lease_hash)
+        try:
+            return lease is not None and self.contacts.find(lease.consumer).peer_id == peer_id
+        except PeerFault:
+            return False

@@ -5,11 +5,12 @@ from typing import Final
 
 import trio
 
+from xnode.core.access import UsedProofs
 from xnode.core.faults import Ended, MachineFault, NotAllowed, NotFound, PeerFault
 from xnode.core.genesis import Genesis
 from xnode.core.keys import SigningKey
 from xnode.core.lease import LeaseRecord
-from xnode.core.tunnel import UsedProofs, check_access
+from xnode.core.tunnel import check_access
 from xnode.core.values import Address, Hash, PublicKey, Signature
 from xnode.net.streams import PeerId, Stream
 from xnode.net.tunnel import TunnelAccess, Tunnels

@@ -14,8 +14,7 @@ from xnode.core.machine import ConsolePart, ExecResult, HostRoom, Machine, Machi
 from xnode.core.orphan import Proof
 from xnode.core.values import Hash
 
-
-Tell = Callable[[str], None]
+Tell = Callable[[str], object]
 BOOTED: Final = "booted"  # told when the guest has said that its SSH server starts; the login comes after that
 
 
