@@ -72,6 +72,23 @@ class ApiClient:
             if answer.is_success:
                 yield from answer.iter_lines()
 
+    def pieces(self, path: str, **query: Any) -> Iterator[bytes]:
+        """The bytes of an answer as they come, also of an endless one; raises as `get` does, before the first."""
+        timeout = httpx.Timeout(READ_TIMEOUT_S, read=None)
+        try:
+            with self._http.stream("GET", path, params=query, timeout=timeout) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise _refusal(answer)
+                yield from answer.iter_raw()
+        except httpx.ConnectError as error:
+            raise self._unreachable() from error
+        except httpx.HTTPError as error:
+            raise click.ClickException(f"the connection to {self.url} broke ({error}); see the node's log") from error
+
+    def _unreachable(self) -> click.ClickException:
+        return click.ClickException(f"nobody answers at {self.url}; {self._hint or 'is the node running?'}")
+
     def _call(self, method: str, path: str, **options: Any) -> Any:
         answer = self._send(method, path, **options)
         if answer.is_success:
@@ -82,9 +99,7 @@ class ApiClient:
         try:
             return self._http.request(method, path, **options)
         except httpx.ConnectError as error:
-            raise click.ClickException(
-                f"nobody answers at {self.url}; {self._hint or 'is the node running?'}"
-            ) from error
+            raise self._unreachable() from error
         except httpx.TimeoutException as error:
             raise click.ClickException(f"{self.url} did not answer in time; see its log") from error
         except httpx.HTTPError as error:

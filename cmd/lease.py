@@ -1,10 +1,13 @@
 """`xnode lease`: ask for machines, look at them, take a request back."""
 
+import json
 import time
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
 
+from xnode.core.values import NS
 from xnode_cmd.client import ApiRefusal
 from xnode_cmd.lease_keys import LeaseKeys, read_public_key
 from xnode_cmd.leases import find_lease, own_leases
@@ -129,6 +132,32 @@ def show(node: NodeAccess, name: str, as_json: bool) -> None:
         return
     for field, value in found.items():
         click.echo(f"{field:<18} {value}")
+
+
+@lease.command()
+@click.argument("name", metavar="LEASE")
+@click.option("--follow", "-f", is_flag=True, help="Stay until the lease has ended.")
+@json_option
+@with_node
+def events(node: NodeAccess, name: str, follow: bool, as_json: bool) -> None:
+    """Show the steps of a lease, each with the time that it took, as far as this node remembers them."""
+    from xnode_cmd.lease_progress import step_text
+
+    with node.client() as client:
+        lease_hash = find_lease(client, name)["lease_hash"]
+        for line in client.lines(f"/leases/{lease_hash}/events"):
+            kind, _, data = line.partition(": ")
+            if kind == "data":
+                click.echo(data if as_json else _dated(json.loads(data), step_text(json.loads(data))))
+            elif kind == "" and data and not follow:  # all that is known has been told
+                return
+
+
+def _dated(event: dict[str, Any], text: str) -> str:
+    if "time" not in event:
+        return f"end: {text}"
+    at = datetime.fromtimestamp(event["time"] / NS, UTC)
+    return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}Z  {text}"
 
 
 @lease.command()

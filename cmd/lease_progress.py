@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import secrets
 import threading
 import time
@@ -16,7 +17,18 @@ from xnode_cmd.output import progress, short
 
 POLL_S: Final = 0.5
 STILL_WAITING_S: Final = 10.0  # how often a line is printed though nothing has changed
+LAST_STEP: Final = "accepted"  # the request's own end says the same
+LONG_HEX: Final = re.compile(r"\b[0-9a-f]{64}\b")
 ANSWER_MARGIN_S: Final = 30.0  # beyond the request's own timeout
+
+
+def step_text(event: dict[str, Any]) -> str:
+    """An event of a lease on one line: `provider booted (3.4 s)`; long hashes are cut."""
+    words = str(event.get("step", event.get("state"))).replace("_", " ")
+    detail = LONG_HEX.sub(lambda found: short(found[0]), str(event["detail"]))
+    duration_ms = event.get("duration_ms")
+    took = f" ({duration_ms / 1000:.1f} s)" if duration_ms is not None else ""
+    return f"{words}{': ' if detail else ''}{detail}{took}"
 
 
 class Request:
@@ -82,7 +94,7 @@ class Watch:
 
     def _follow(self, item: dict[str, Any]) -> None:
         self._followed.add(item["lease_hash"])
-        self.say(f"lease {short(item['lease_hash'])}: {item['cost']} XUSD to {short(item['provider'])}")
+        self.say(f"lease {short(item['lease_hash'])}")
         threading.Thread(target=self._print_events, args=(item["lease_hash"],), daemon=True).start()
 
     def _print_events(self, lease_hash: str) -> None:
@@ -93,7 +105,8 @@ class Watch:
                 name, _, data = line.partition(": ")
                 if name == "data":
                     event = json.loads(data)
-                    self.say(f"{event.get('step', event.get('state'))} {event['detail']}".replace("_", " "))
+                    if event.get("step") != LAST_STEP:
+                        self.say(step_text(event))
 
     def say(self, text: str) -> None:
         """One line with the seconds since the request."""

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "images": "xnode_cmd.providers:images",
     "ssh": "xnode_cmd.ssh:ssh",
     "ssh-config": "xnode_cmd.ssh:ssh_config",
+    "vm": "xnode_cmd.vm:vm",
     "exec": "xnode_cmd.execute:execute",
     "tunnel": "xnode_cmd.tunnel:tunnel",
     "image": "xnode_cmd.image:image",

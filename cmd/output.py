@@ -51,6 +51,20 @@ def show_duration(seconds: float) -> str:
     return " ".join(parts[:2]) or "0s"
 
 
+def show_bytes(count: int | None) -> str:
+    """In the largest unit of which there is one: `1.5 GiB`, `12 B`; `unknown` for None."""
+    if count is None:
+        return "unknown"
+    size, units = float(count), iter(("B", "KiB", "MiB", "GiB"))
+    unit = next(units)
+    while size >= 1024:
+        bigger = next(units, None)
+        if bigger is None:
+            break
+        size, unit = size / 1024, bigger
+    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
 def seconds_left(lease: dict[str, Any], now_ns: int) -> float:
     """Seconds until an accepted lease expires; below zero once it is over."""
     return float(lease["start_time"] + lease["duration"] * NS - now_ns) / NS

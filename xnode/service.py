@@ -8,7 +8,17 @@ from typing import Final, NamedTuple
 import trio
 
 from xnode import __version__
-from xnode.api.port import AccessProof, Check, HostingView, MachineView, NodePort, PeerView, ProviderView, TunnelEnd
+from xnode.api.port import (
+    AccessProof,
+    Check,
+    ConsoleWatch,
+    HostingView,
+    MachineView,
+    NodePort,
+    PeerView,
+    ProviderView,
+    TunnelEnd,
+)
 from xnode.core.attestations import Attestation
 from xnode.core.blocks import Block
 from xnode.core.elections import ElectionView
@@ -16,8 +26,10 @@ from xnode.core.faults import NotFound
 from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord, LeaseState, Resources
 from xnode.core.ledger import Outcome
-from xnode.core.machine import ExecResult, Machine, MachineStatus
+from xnode.core.machine import ConsolePart, ExecResult, Machine, MachineFigures, MachineStatus
+from xnode.core.machine_calls import Done
 from xnode.core.market import Ad, LeaseForm, Quote
+from xnode.core.power import Verb
 from xnode.core.state_blocks import StateBlock
 from xnode.core.state_chain import StateOutcome
 from xnode.core.values import Address, Hash
@@ -26,6 +38,7 @@ from xnode.roles.block_times import Stage
 from xnode.roles.fates import Fate
 from xnode.roles.lease_log import LeaseLog, Step
 from xnode.roles.running import Roles
+from xnode.roles.steering import Watching
 from xnode.store.snapshot import Snapshot
 
 CONSUMED_MAX: Final = 1_000  # leases of ours shown as machines
@@ -58,6 +71,17 @@ class OpenTunnel(TunnelEnd):
     async def abandon(self) -> None:
         """Nobody wants it any more."""
         await self._stream.reset()
+
+
+class ConsoleReading(ConsoleWatch):
+    """One machine's console, near or far."""
+
+    def __init__(self, watching: Watching) -> None:
+        self._watching = watching
+
+    async def read(self, position: int, patience: float) -> ConsolePart:
+        """See ConsoleWatch."""
+        return await self._watching.read(position, patience)
 
 
 class NodeService(NodePort):
@@ -135,7 +159,8 @@ class NodeService(NodePort):
         hosted = {machine.spec.lease_hash: _hosted_view(machine) for machine in self._roles.machines()}
         with self.snapshot() as view:
             leases = view.leases(state=LeaseState.ACCEPTED, consumer=self.address, limit=CONSUMED_MAX)
-        consumed = {lease.lease_hash: _consumed_view(lease) for lease in leases}
+        status = self._roles.progress.status
+        consumed = {lease.lease_hash: _consumed_view(lease, status(lease.lease_hash)) for lease in leases}
         return tuple(view for _, view in sorted((consumed | hosted).items()))
 
     async def quote(self, form: LeaseForm) -> Quote:
@@ -164,6 +189,22 @@ class NodeService(NodePort):
             message = "this node hosts no such machine; exec is answered by the lease's provider"
             raise NotFound("vm_unknown", message)
         return await driver.execute(lease_hash, command, timeout)
+
+    async def steer(self, lease_hash: Hash, verb: Verb, proof: AccessProof | None) -> Done:
+        """See NodePort."""
+        return await self._roles.steering.act(lease_hash, verb, proof)
+
+    async def watch_console(self, lease_hash: Hash, proof: AccessProof | None) -> ConsoleWatch:
+        """See NodePort."""
+        return ConsoleReading(self._roles.steering.watch(lease_hash, proof))
+
+    async def figures(self, lease_hash: Hash, proof: AccessProof | None) -> MachineFigures:
+        """See NodePort."""
+        return await self._roles.steering.figures(lease_hash, proof)
+
+    async def refresh_lease(self, lease_hash: Hash) -> None:
+        """See NodePort."""
+        await self._roles.progress.refresh(lease_hash)
 
     async def hosting(self) -> HostingView:
         """See NodePort."""
@@ -242,11 +283,12 @@ def _hosted_view(machine: Machine) -> MachineView:
     )
 
 
-def _consumed_view(lease: LeaseRecord) -> MachineView:
-    """A consumer knows its machine by the acceptance: where that is, credentials are complete."""
+def _consumed_view(lease: LeaseRecord, status: MachineStatus) -> MachineView:
+    """A consumer knows its machine by the acceptance: where that is, credentials are complete. Its state is the last
+    that was heard of its provider."""
     return MachineView(
         lease_hash=lease.lease_hash,
-        status=MachineStatus.RUNNING,
+        status=status,
         resources=lease.resources,
         created_at=lease.start_time,
         state_since=lease.start_time,

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -16,10 +17,14 @@ from xnode.api.guard import Buckets, client_of, is_loopback
 from xnode.api.settings import ApiSettings
 from xnode.core.faults import OperatorFault
 from xnode.core.lease import LeaseState
+from xnode.core.power import Verb
 
 TOKEN = "correct-horse-battery-staple"
 PAGE = "https://wallet.example"
-ACTING = ("/lease/request", "/lease/quote", "/leases/" + "ab" * 32 + "/cancel", "/peers", "/vms/" + "ab" * 32 + "/exec")
+LEASE = "ab" * 32
+VERBS = tuple(f"/vms/{LEASE}/{verb}" for verb in Verb)
+ACTING = ("/lease/request", "/lease/quote", f"/leases/{LEASE}/cancel", "/peers", f"/vms/{LEASE}/exec", *VERBS)
+PRIVATE = (f"/vms/{LEASE}/console", f"/vms/{LEASE}/metrics")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,24 @@ def test_acting_needs_the_token(closed_api: Running, path: str) -> None:
         assert TOKEN not in answer.text
     allowed = closed_api.http.post(path, json={}, headers={"Authorization": f"Bearer {TOKEN}"})
     assert allowed.status_code in (400, 404)
+
+
+@pytest.mark.parametrize("path", PRIVATE)
+def test_what_a_machine_says_of_itself_needs_the_token(closed_api: Running, path: str) -> None:
+    assert code_of(closed_api.http.get(path)) == (401, "bad_token")
+    allowed = closed_api.http.get(path, headers={"Authorization": f"Bearer {TOKEN}"})
+    assert code_of(allowed) == (404, "vm_unknown")
+
+
+@pytest.mark.parametrize("path", [*VERBS, *PRIVATE])
+def test_a_lease_keys_proof_stands_in_for_the_token(closed_api: Running, path: str) -> None:
+    headers = access_headers(closed_api.node, closed_api.node.leases[LeaseState.ACCEPTED])
+    send = closed_api.http.get if path in PRIVATE else partial(closed_api.http.post, json={})
+    assert code_of(send(path, headers=headers)) == (404, "vm_unknown")
+    for name, flaw in (("X-Access-Signature", "zz"), ("X-Access-Timestamp", "-1"), ("X-Access-Timestamp", "9" * 20)):
+        assert send(path, headers=headers | {name: flaw}).status_code == 401
+    for name in headers:
+        assert send(path, headers={name: headers[name]}).status_code == 401
 
 
 def test_reads_are_open(closed_api: Running) -> None:

@@ -12,7 +12,8 @@ from xnode_cmd.main import COMMANDS, cli
 SUBCOMMANDS = {
     "wallet": {"address", "balance", "pending", "send", "receive", "claim", "delegate", "new-key"},
     "multisig": {"address", "open", "send", "update", "receive", "sign", "submit", "show"},
-    "lease": {"request", "quote", "list", "show", "cancel"},
+    "lease": {"request", "quote", "list", "show", "events", "cancel"},
+    "vm": {"stop", "start", "reboot", "pause", "resume", "reset", "console", "metrics"},
     "image": {"add", "list", "remove", "verify"},
     "genesis": {"new", "show"},
     "token": {"new", "show-path"},
@@ -48,6 +49,7 @@ def test_an_unknown_command_is_a_usage_error() -> None:
         ("lease", "list"), ("lease", "request"), ("lease", "quote"), ("wallet", "balance"),
         ("wallet", "claim"), ("wallet", "pending"), ("ssh", "ab"), ("ssh-config", "ab"), ("exec", "ab", "true"),
         ("tunnel", "ab", "--stdio"), ("lease", "show", "ab"), ("lease", "cancel", "ab"), ("run",), ("genesis", "show"),
+        ("lease", "events", "ab"), ("vm", "stop", "ab"), ("vm", "console", "ab"), ("vm", "metrics", "ab"),
         ("multisig", "address", "ab", "--threshold", "1"), ("multisig", "show", "ab" * 32),
         ("wallet", "address"), ("token", "new"), ("token", "show-path"), ("dao", "show"),
     ],

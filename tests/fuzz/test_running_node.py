@@ -58,7 +58,7 @@ PROTOCOLS = (
     "/ipfs/id/1.0.0",
     PING,
 )
-METHODS = ("hello", "attest", "lease_progress", "lease_withdraw", "", "no_such_method")
+METHODS = ("hello", "attest", "lease_progress", "lease_withdraw", "machine", "", "no_such_method")
 TOPICS = (BLOCKS_TOPIC, MARKET_TOPIC, DIRECTORY_TOPIC)
 HTTP_PIECES = (
     b"GET /leases HTTP/1.1\r\n",

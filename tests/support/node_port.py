@@ -19,7 +19,17 @@ from tests.support.ledger import NOW, Chain, address_of, attest, key_of, public_
 from tests.support.store import GENESIS, land, open_store
 from xnode.api.app import create_app
 from xnode.api.bridge import open_bridge
-from xnode.api.port import AccessProof, Check, HostingView, MachineView, NodePort, PeerView, ProviderView, TunnelEnd
+from xnode.api.port import (
+    AccessProof,
+    Check,
+    ConsoleWatch,
+    HostingView,
+    MachineView,
+    NodePort,
+    PeerView,
+    ProviderView,
+    TunnelEnd,
+)
 from xnode.api.server import Bound, serve_http
 from xnode.api.settings import ApiSettings
 from xnode.core.access import UsedProofs
@@ -29,8 +39,10 @@ from xnode.core.elections import ElectionView
 from xnode.core.faults import CallerFault, Ended, NotFound, WrongState
 from xnode.core.lease import LeaseState, Resources
 from xnode.core.ledger import Context, Effects, Outcome
-from xnode.core.machine import ExecResult, MachineStatus
+from xnode.core.machine import ConsolePart, ExecResult, MachineFigures, MachineStatus
+from xnode.core.machine_calls import Done
 from xnode.core.market import LeaseForm, Quote
+from xnode.core.power import Verb, check_allowed
 from xnode.core.rules import judge
 from xnode.core.state_blocks import StateBlock
 from xnode.core.state_chain import StateEffects, StateOutcome, judge_state
@@ -65,6 +77,7 @@ class MemoryNode(NodePort):
         self.is_ready = True
         self.fates: dict[Hash, Fate] = {}
         self.drained = False
+        self.console: bytes | None = b"it boots\n"
         self.open_elections = tuple(sorted(election_of(name, count) for name, count in (("alice", 1), ("bob", 2))))
         self._stories()
 
@@ -201,6 +214,30 @@ class MemoryNode(NodePort):
             raise WrongState("vm_not_running", f"the machine is {machine.status}")
         return ExecResult(3, command.encode(), b"\xff", 12, False)
 
+    def _machine(self, lease_hash: Hash) -> MachineView:
+        machine = next((item for item in self.machines() if item.lease_hash == lease_hash), None)
+        if machine is None:
+            raise NotFound("vm_unknown", "this node has no such machine")
+        return machine
+
+    async def steer(self, lease_hash: Hash, verb: Verb, proof: AccessProof | None) -> Done:
+        await self._enter("steer", lease_hash, verb, proof)
+        check_allowed(verb, self._machine(lease_hash).status, is_off=True)
+        return Done(MachineStatus.PAUSED if verb is Verb.PAUSE else MachineStatus.RUNNING, 12)
+
+    async def watch_console(self, lease_hash: Hash, proof: AccessProof | None) -> ConsoleWatch:
+        await self._enter("watch_console", lease_hash, proof)
+        self._machine(lease_hash)
+        return _MemoryConsole(self)
+
+    async def figures(self, lease_hash: Hash, proof: AccessProof | None) -> MachineFigures:
+        await self._enter("figures", lease_hash, proof)
+        check_allowed(Verb.PAUSE, self._machine(lease_hash).status, is_off=True)
+        return MachineFigures(NOW, 1, 2, 3, 4, 5, None, 7, 8)
+
+    async def refresh_lease(self, lease_hash: Hash) -> None:
+        await self._enter("refresh_lease", lease_hash)
+
     async def hosting(self) -> HostingView:
         closed = "draining" if self.drained else ""
         return HostingView(closed, NOW * self.drained, Resources(8, 16, 100), Resources(4, 8, 50), 2, 0, "cgroup v2")
@@ -253,6 +290,25 @@ def election_of(name: str, count: int) -> ElectionView:
     """An election at the first position of somebody's chain, between so many blocks."""
     candidates = tuple((Hash(bytes([number]) * 32), 50 - number, 40 - number) for number in range(count))
     return ElectionView(Position(address_of(name), ZERO_HASH), NOW, 101, candidates)
+
+
+class _MemoryConsole(ConsoleWatch):
+    """`node.console`, in pieces of 100,000 bytes; ends as if destroyed once it is None."""
+
+    def __init__(self, node: MemoryNode) -> None:
+        self._node = node
+
+    async def read(self, position: int, patience: float) -> ConsolePart:
+        deadline = trio.current_time() + patience
+        while True:
+            text = self._node.console
+            if text is None:
+                raise NotFound("vm_unknown", "the machine is gone")
+            start = max(0, len(text) + position) if position < 0 else position if position <= len(text) else 0
+            data = text[start : start + 100_000]
+            if data or trio.current_time() >= deadline:
+                return ConsolePart(data, start + len(data))
+            await trio.sleep(0.01)
 
 
 class _EchoEnd(TunnelEnd):

@@ -16,6 +16,7 @@ from xnode.api import (
     attestations,
     blocks,
     consensus,
+    console,
     hosting,
     leases,
     node,
@@ -34,7 +35,20 @@ from xnode.api.parse import parse_fields, parse_json_object, parse_query, read_b
 from xnode.api.port import NodePort
 from xnode.api.settings import ApiSettings
 
-NOUNS: Final = (leases, providers, hosting, attestations, vms, tunnel, node, accounts, blocks, consensus, statechain)
+NOUNS: Final = (
+    leases,
+    providers,
+    hosting,
+    attestations,
+    vms,
+    console,
+    tunnel,
+    node,
+    accounts,
+    blocks,
+    consensus,
+    statechain,
+)
 CALLS: Final = documented([call for noun in NOUNS for call in noun.CALLS])
 
 

@@ -11,6 +11,7 @@ from xnode.api.bridge import Bridge
 from xnode.api.parse import Field
 from xnode.api.port import NodePort
 from xnode.api.settings import ApiSettings
+from xnode.core.values import Hash
 
 Schema = Mapping[str, Any]
 
@@ -24,6 +25,7 @@ class Api:
         self.settings = settings
         self.stopping = threading.Event()
         self.followers = 0
+        self.console_followers: Counter[Hash] = Counter()
         self.counts: Counter[str] = Counter()
 
 
@@ -38,7 +40,8 @@ class Asked(NamedTuple):
 class Call(NamedTuple):
     """One method on one path. `handle` returns a Response, or what is to be rendered as JSON.
 
-    An acting call needs the operator's token (http-api: Conventions); `price` is in requests, for the rate limit.
+    An acting call needs the operator's token (http-api: Conventions), a signed one the token or the proof of a lease's
+    key (access.py); `price` is in requests, for the rate limit.
     """
 
     method: str
@@ -51,5 +54,6 @@ class Call(NamedTuple):
     body: tuple[Field, ...] | Schema | None = None
     headers: tuple[Field, ...] = ()
     acting: bool = False
+    signed: bool = False
     price: int = 1
     content_type: str = "application/json"

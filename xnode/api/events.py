@@ -1,6 +1,7 @@
 """Server-sent events of one lease: its steps as this node sees them, then its end, then nothing more."""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from xnode.roles.lease_log import Step
 
 POLL_SECONDS: Final = 0.25
 PING_SECONDS: Final = 15.0
+REFRESH_SECONDS: Final = 5.0  # between questions to the provider
 LINGER_POLLS: Final = 4  # after the lease's end, for the machine's last steps
 
 
@@ -48,8 +50,11 @@ class _Stream(StreamingResponse):
 
 async def _steps(api: Api, lease_hash: Hash, seen: int) -> AsyncIterator[str]:
     last = Step(seen, "", "")
-    idle_polls, told_at = 0, time.monotonic()
+    idle_polls, told_at, asked_at = 0, float("-inf"), float("-inf")
     while not api.stopping.is_set():
+        if time.monotonic() - asked_at > REFRESH_SECONDS:
+            await _refresh(api, lease_hash)
+            asked_at = time.monotonic()
         end = _end(api, lease_hash)  # read before the steps, so that none before it is missed
         fresh = _after(api.port.lease_events(lease_hash), last)
         for step in fresh:
@@ -63,6 +68,12 @@ async def _steps(api: Api, lease_hash: Hash, seen: int) -> AsyncIterator[str]:
             told_at = time.monotonic()
             yield ": still here\n\n"
         await asyncio.sleep(POLL_SECONDS)
+
+
+async def _refresh(api: Api, lease_hash: Hash) -> None:
+    """What the provider has done may be news; a node that is too busy to ask tells what it knows."""
+    with contextlib.suppress(Unavailable):
+        await api.bridge.call(api.port.refresh_lease, lease_hash)
 
 
 def _end(api: Api, lease_hash: Hash) -> str:

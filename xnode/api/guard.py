@@ -3,7 +3,7 @@
 Theory of operation. A page of another site in the operator's browser must not be able to act, nor to read by a name
 that it re-points to this host: so the Host must be an IP address, localhost or a name that the operator lists, and an
 Origin, where there is one, must be this server's own or a listed one. Reads are open otherwise. Acting calls need the
-token, unless there is none and the server is bound to loopback.
+token, unless there is none and the server is bound to loopback. Signed calls take a lease's proof as well.
 """
 
 import hmac
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from xnode.api.access import is_signed
 from xnode.api.calls import Call
 from xnode.api.errors import HttpFault
 from xnode.api.parse import check_size
@@ -119,7 +120,7 @@ class Guard:
         if call.price > 1:
             self.pay(scope, call.price - 1)
         headers = Headers(scope=scope)
-        if call.acting:
+        if call.acting or (call.signed and not is_signed(headers)):
             self.check_token(headers)
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         if call.method == "POST" and call.body is not None and media_type != "application/json":
@@ -151,7 +152,7 @@ def cors_headers(origin: str, is_preflight: bool) -> dict[str, str]:
     """What lets the browser give an answer to a page of a listed origin."""
     headers = {
         "Access-Control-Allow-Origin": origin,
-        "Access-Control-Expose-Headers": "X-Next-Cursor",
+        "Access-Control-Expose-Headers": "X-Next-Cursor, X-Next-Position",
         "Vary": "Origin",
     }
     if is_preflight:

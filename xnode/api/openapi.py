@@ -93,8 +93,8 @@ def _operation(call: Call) -> dict[str, Any]:
     if body is not None:
         content = {"application/json": {"schema": body}}
         operation["requestBody"] = {"required": bool(body.get("required")), "content": content}
-    if call.acting:
-        operation["security"] = [{"token": []}]
+    if call.acting or call.signed:
+        operation["security"] = [{"token": []}, {}] if call.signed else [{"token": []}]
     return operation
 
 
@@ -126,7 +126,8 @@ def _section(call: Call) -> str:
         )
         for field in fields
     )
-    note = "<p>Needs the operator's token where one exists.</p>" if call.acting else ""
+    proof = ", or a signature by the lease's key" if call.signed else ""
+    note = f"<p>Needs the operator's token where one exists{proof}.</p>" if call.acting or call.signed else ""
     table = f"<table>{rows}</table>" if rows else ""
     codes = ", ".join(str(status) for status in (200, *sorted({*call.statuses, *_always(call)})))
     title = f"<h2><code>{call.method} {escape(call.path)}</code></h2><p>{escape(call.summary)}</p>"

@@ -14,8 +14,10 @@ from xnode.core.elections import ElectionView
 from xnode.core.genesis import Genesis
 from xnode.core.lease import Resources
 from xnode.core.ledger import Outcome
-from xnode.core.machine import ExecResult, MachineStatus
+from xnode.core.machine import ConsolePart, ExecResult, MachineFigures, MachineStatus
+from xnode.core.machine_calls import Done
 from xnode.core.market import LeaseForm, Quote
+from xnode.core.power import Verb
 from xnode.core.state_blocks import StateBlock
 from xnode.core.state_chain import StateOutcome
 from xnode.core.values import Address, Hash, PublicKey, Signature
@@ -88,7 +90,7 @@ class Check(NamedTuple):
 
 
 class AccessProof(NamedTuple):
-    """A tunnel request's own proof: signature by the lease's access key; timestamp in ns."""
+    """A request's own proof: signature by the lease's access key or its consumer's account; timestamp in ns."""
 
     signature: Signature
     timestamp: int
@@ -169,6 +171,22 @@ class NodePort(ABC):
         """Runs a shell command in a machine that this node hosts; `timeout` in seconds."""
 
     @abstractmethod
+    async def steer(self, lease_hash: Hash, verb: Verb, proof: AccessProof | None) -> Done:
+        """Does to a lease's machine what its consumer tells, wherever its provider is; returns when it is done."""
+
+    @abstractmethod
+    async def watch_console(self, lease_hash: Hash, proof: AccessProof | None) -> "ConsoleWatch":
+        """The right to read a machine's serial console, wherever its provider is."""
+
+    @abstractmethod
+    async def figures(self, lease_hash: Hash, proof: AccessProof | None) -> MachineFigures:
+        """What a machine uses, wherever its provider is; WrongState where it is not up."""
+
+    @abstractmethod
+    async def refresh_lease(self, lease_hash: Hash) -> None:
+        """Asks the provider of an own lease what is new, unless that was done just now; raises nothing."""
+
+    @abstractmethod
     async def hosting(self) -> HostingView:
         """This node as a provider; NotFound where it is none."""
 
@@ -191,6 +209,14 @@ class NodePort(ABC):
     @abstractmethod
     async def add_peer(self, address: str) -> None:
         """Dials a peer by its multiaddress and keeps it among the configured ones until the node stops."""
+
+
+class ConsoleWatch(ABC):
+    """One machine's serial console, for somebody who may read it."""
+
+    @abstractmethod
+    async def read(self, position: int, patience: float) -> ConsolePart:
+        """A piece from a position on, as `Driver.console` counts; waits up to `patience` s where there is nothing."""
 
 
 class TunnelEnd(ABC):

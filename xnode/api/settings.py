@@ -31,6 +31,7 @@ class ApiSettings(NamedTuple):
     rate: float = 100.0  # requests a second for one client address
     burst: float = 500.0  # saved up at most
     followers_max: int = 100  # event streams at once
+    console_followers_max: int = 16
 
     def __repr__(self) -> str:
         """Never shows the token."""

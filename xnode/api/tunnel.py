@@ -8,26 +8,22 @@ import logging
 import threading
 from typing import Final
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from xnode.api.access import PROOF, proof_of
 from xnode.api.bridge import Bridge
 from xnode.api.calls import Api, Asked, Call
 from xnode.api.errors import HttpFault
-from xnode.api.guard import Guard
 from xnode.api.hijack import EXTENSION, Detached, Hijack
-from xnode.api.parse import optional, path_hash
-from xnode.api.port import AccessProof, TunnelEnd
+from xnode.api.parse import path_hash
+from xnode.api.port import TunnelEnd
 from xnode.api.schema import TEXT
 from xnode.core.faults import CallerFault, Fault, NotAllowed
-from xnode.core.values import U64_MAX, signature_from_hex
 
 log = logging.getLogger(__name__)
 
 OPEN_SECONDS: Final = 60.0
-SIGNATURE: Final = optional("X-Access-Signature", "text", "ed25519 by the lease's access key, 128 hex characters")
-TIMESTAMP: Final = optional("X-Access-Timestamp", "text", "Unix nanoseconds that the signature covers")
 
 
 class Handover:
@@ -72,27 +68,6 @@ class _Taken(Response):
         """Does nothing."""
 
 
-def _proof(request: Request) -> AccessProof | None:
-    signature, timestamp = request.headers.get(SIGNATURE.name), request.headers.get(TIMESTAMP.name)
-    if signature is None and timestamp is None:
-        return None
-    try:
-        is_number = timestamp is not None and timestamp.isdecimal() and len(timestamp) <= 20
-        return AccessProof(signature_from_hex((signature or "").lower()), _timestamp(timestamp if is_number else None))
-    except CallerFault as fault:
-        raise _unproved(fault) from None
-
-
-def _timestamp(text: str | None) -> int:
-    if text is None or int(text) > U64_MAX:
-        raise CallerFault("access_timestamp", "X-Access-Timestamp must be Unix nanoseconds")
-    return int(text)
-
-
-def _unproved(fault: CallerFault | NotAllowed) -> HttpFault:
-    return HttpFault(401, fault.code, str(fault))
-
-
 async def _abandon(end: TunnelEnd) -> None:
     await end.abandon()
 
@@ -101,10 +76,7 @@ async def open_tunnel(api: Api, asked: Asked) -> Response:
     """Raw bytes both ways after the answer's head."""
     request = asked.request
     lease_hash = path_hash(request, "lease")
-    proof = _proof(request)
-    if proof is None:
-        guard: Guard = request.app.state.guard
-        guard.check_token(request.headers)
+    proof = proof_of(request.headers)
     hijack = request.scope.get("extensions", {}).get(EXTENSION)
     if not isinstance(hijack, Hijack):
         raise CallerFault("tunnel_body", "a tunnel's request has no body, and its path as the request's target")
@@ -112,7 +84,7 @@ async def open_tunnel(api: Api, asked: Asked) -> Response:
     try:
         end = await api.bridge.call(open_end, lease_hash, proof, deadline_s=OPEN_SECONDS, undo=_abandon)
     except NotAllowed as fault:
-        raise _unproved(fault) from None
+        raise HttpFault(401, fault.code, str(fault)) from None
     try:
         client = await hijack.take()
     except BaseException:
@@ -130,7 +102,8 @@ CALLS: Final = (
         open_tunnel,
         TEXT,
         (101, 400, 401, 404, 409, 410, 502, 503),
-        headers=(SIGNATURE, TIMESTAMP),
+        headers=PROOF,
+        signed=True,
         price=10,
         content_type="application/octet-stream",
     ),
