@@ -196,3 +196,26 @@ async def test_an_offer_of_another_image_is_not_taken(village: Village, autojump
     with pytest.raises(CallerFault, match="offers the image 'cheaper' and not 'roomy'"):
         await alice.roles.consumer.request(FORM._replace(image="roomy"))
     assert alice.leases() == []
+
+
+async def test_nothing_is_reserved_while_work_is_looked_for(village: Village, autojump_clock: object) -> None:
+    """An offer holds for 15 s and holds up others' capacity: work for the lease comes before the market is asked."""
+    await village.start_market(bob=ROOMY)
+    await village.start("alice", work=40.0)
+    await village.ready()
+    alice, offering = village.nodes["alice"], village.nodes["bob"].roles.offering
+    assert offering is not None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(alice.roles.consumer.request, FORM)
+        for _ in range(30):
+            await trio.sleep(1)
+            assert offering.ad().available == ROOMY
+        await until(lambda: offering.ad().available != ROOMY, 60, "an offer")
+        await until(lambda: len(alice.leases()) == 1, 5, "the lease block")
+
+
+async def test_who_finds_no_work_in_time_is_told(village: Village, autojump_clock: object) -> None:
+    await village.start_market(bob=ROOMY)
+    await village.start("alice", work=100.0)
+    await village.ready()
+    await failed_request(village.nodes["alice"], FORM, "no proof of work was found within 60 s")

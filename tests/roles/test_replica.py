@@ -113,6 +113,7 @@ class SlowWork(AnyWork):
     """Work takes now this long, now that."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._random = Random(7)
 
     async def solve(self, root: bytes, difficulty: int) -> int:

@@ -48,17 +48,20 @@ FORM = LeaseForm(
 
 
 class AnyWork:
-    """The tests' network takes any nonce."""
+    """The tests' network takes any nonce; it may be slow to find one."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._seconds = seconds
 
     async def solve(self, root: bytes, difficulty: int) -> int:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self._seconds)
         return 0
 
 
 class Setup(NamedTuple):
     """What kind of node; times in seconds, `peers` the names it dials (None: all others).
 
-    `slow_start` lies between the opening of its network and the start of its roles.
+    `slow_start` lies between the opening of its network and the start of its roles, `work` is what each block's takes.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Setup(NamedTuple):
     peers: tuple[str, ...] | None = None
     clock_ahead: float = 0.0
     slow_start: float = 0.0
+    work: float = 0.0
     orphan_grace: int = 3600
     images: tuple[GuestImage, ...] = (GuestImage("debian-12", 256, 1), GuestImage("roomy", 2048, 50))
 
@@ -224,7 +228,7 @@ class Village:
             driver = self.drivers.get(setup.name) or FakeDriver(self.disk(setup.name), clock)
             hosting = Hosting(driver, setup.capacity, terms, setup.orphan_grace)
         settings = Settings(setup.timekeeper, hosting, TunnelLimits())
-        return make_roles(setup.name, store, topics, network, clock, settings)
+        return make_roles(setup.name, store, topics, network, clock, settings, setup.work)
 
 
 def make_roles(
@@ -234,13 +238,14 @@ def make_roles(
     network: MemoryNetwork,
     clock: Callable[[], int],
     settings: Settings,
+    work: float = 0.0,
 ) -> Roles:
     """The real roles of somebody's node over a memory network; its randomness follows from name and virtual time."""
     real, genesis = cast(Network, network), store.genesis
     rpc = Rpc(network)
     handshake = Handshake(network, rpc, Hello(genesis.network_id, genesis.genesis_hash, "test"))
     random = Random(f"{name} {trio.current_time()}").randbytes
-    outside = Outside(clock, virtual_monotonic, random, real, rpc, handshake, AnyWork())
+    outside = Outside(clock, virtual_monotonic, random, real, rpc, handshake, AnyWork(work))
     return Roles(key_of(name), genesis, store, topics, outside, settings)
 
 

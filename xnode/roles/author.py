@@ -91,11 +91,15 @@ class Author:
         message = "this account's chain moves faster than work is found; does another program sign with its key?"
         raise Unavailable("chain_moved", message, retryable=True)
 
+    async def prepare(self) -> None:
+        """Returns once work for the next block is found, so that `append` waits for none."""
+        async with self._lock:
+            await self._work_for(self.account())
+
     async def work_ahead(self) -> None:
         """Keeps the next block's work ready; runs for as long as the node."""
         while True:
-            async with self._lock:
-                await self._work_for(self.account())
+            await self.prepare()
             await self._replica.changed.wait(60.0)
 
     async def receive_pending(self) -> None:

@@ -197,6 +197,7 @@ class Consumer:
         self._check(form)
         began = trio.current_time()
         deadline = began + form.timeout
+        await self._prepare(form)
         failed: list[Failed] = []
         for offer in (await self._offers(form))[:OFFERS_TRIED_MAX]:
             if trio.current_time() >= deadline:
@@ -209,6 +210,14 @@ class Consumer:
         if not failed:
             raise CallerFault("lease_failed", f"no provider had accepted within {form.timeout:.0f} s; try again")
         raise CallerFault("lease_failed", "no provider gave a machine: " + _reasons(failed))
+
+    async def _prepare(self, form: LeaseForm) -> None:
+        """Work for the lease block before the market is asked: an offer holds up capacity and ends soon."""
+        with trio.move_on_after(form.timeout) as scope:
+            await self._author.prepare()
+        if scope.cancelled_caught:
+            message = f"no proof of work was found within {form.timeout:.0f} s; try again, or give it more time"
+            raise CallerFault("lease_failed", message)
 
     async def _take(self, offer: Offer, form: LeaseForm, began: float, deadline: float) -> Hash:
         """Pays one provider and waits for its acceptance; on any other end the money is taken back."""
