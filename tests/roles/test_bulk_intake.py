@@ -8,9 +8,12 @@ import pytest
 import trio
 
 from tests.support.big_ledger import Maker, Shape, big_genesis
+from tests.support.store import GENESIS as STORY
+from tests.support.store import dump, story_blocks
 from tests.support.streams import MemoryNetwork
 from xnode.core.blocks import decode_block, encode_block
 from xnode.core.faults import PeerFault
+from xnode.core.genesis import Genesis
 from xnode.core.held import Held
 from xnode.core.values import U64_MAX
 from xnode.net import sync_plan
@@ -40,10 +43,10 @@ async def publish(_topic: str, _data: bytes) -> None:
 class Node:
     """A ledger on disk with what fills it and what serves it."""
 
-    def __init__(self, path: Path, network: MemoryNetwork | None = None) -> None:
-        self.store = Store.open(path, GENESIS)
-        self.replica = Replica(self.store, GENESIS, lambda: 0, publish)
-        self.intake = BulkIntake(self.store, GENESIS, self.replica)
+    def __init__(self, path: Path, network: MemoryNetwork | None = None, genesis: Genesis = GENESIS) -> None:
+        self.store = Store.open(path, genesis)
+        self.replica = Replica(self.store, genesis, lambda: 0, publish)
+        self.intake = BulkIntake(self.store, genesis, self.replica)
         if network is not None:
             self.host = network.host(path.name)
             self.sync = Sync(self.host, LedgerSource(self.store), self.intake)
@@ -73,6 +76,32 @@ async def test_a_ledger_lands_in_order_and_is_sound(tmp_path: Path) -> None:
     assert await node.take(wires) == Taken(applied=1_500)
     assert await node.take(wires[:300]) == Taken(known=300)
     assert verify_store(node.store) == []
+
+
+async def fill_both_ways(path: Path, genesis: Genesis, wires: Sequence[bytes]) -> list[dict[bytes, bytes]]:
+    """All rows of a ledger that took these blocks in bulk, and of one that took one after the other."""
+    found = []
+    for name in ("bulk", "single"):
+        node = Node(path / name, genesis=genesis)
+        if name == "bulk":
+            await node.take(wires)
+        else:
+            assert [node.replica.take_synced([wire]) for wire in wires] == [1] * len(wires)
+        found.append(dump(node.store))
+        node.store.close()
+    return found
+
+
+@pytest.mark.slow
+async def test_in_bulk_the_ledger_is_byte_for_byte_that_of_one_block_after_the_other(tmp_path: Path) -> None:
+    bulk, single = await fill_both_ways(tmp_path, GENESIS, make_wires(600))
+    assert bulk == single
+
+
+async def test_so_it_is_with_blocks_of_all_types(tmp_path: Path) -> None:
+    wires = [encode_block(block) for block in story_blocks()]
+    bulk, single = await fill_both_ways(tmp_path, STORY, wires)
+    assert bulk == single
 
 
 @pytest.mark.slow

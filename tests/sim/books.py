@@ -11,17 +11,16 @@ from xnode.core.values import ZERO_HASH, Address, Asset, Hash
 from xnode.store.records import StoredBlock, Totals
 from xnode.store.schema import (
     ACCOUNT,
+    ARRIVAL,
     BUCKETS,
-    CHAIN,
     LEASE,
     PENDING,
     TALLY_KEY,
     unpack_account,
-    unpack_block,
+    unpack_arrival,
     unpack_lease,
     unpack_pending,
     unpack_tally,
-    unplace,
 )
 
 
@@ -56,7 +55,7 @@ class Books:
             kind = key[:1]
             if kind == ACCOUNT:
                 raised += self._on_account(key, change, news)
-            elif kind == CHAIN:
+            elif kind == ARRIVAL:
                 self._on_block(key, change, news)
             elif kind == PENDING:
                 self._on_pending(key, change)
@@ -91,8 +90,11 @@ class Books:
         return [(address, low, high)]
 
     def _on_block(self, key: bytes, change: Change, news: News) -> None:
-        address, height = place = unplace(key[1:])
-        before, after = (None if value is None else unpack_block(key[1:], value) for value in change)
+        before, after = (None if value is None else unpack_arrival(key[1:], value) for value in change)
+        shown = after or before
+        if shown is None:
+            return
+        address, height = place = shown.block.account, shown.height
         if before is not None:
             if height <= self.final.get(address, 0):
                 news.broken.append(f"block {height} of {address.hex()[:12]} was confirmed and is taken back")

@@ -9,7 +9,16 @@ import pytest
 from tests.support.ledger import MemoryLedger, address_of
 from tests.support.store import GENESIS, NOTES, land, open_store, story_blocks
 from xnode.core.codec import decode, encode
-from xnode.store.schema import PREFIXES, TALLY_KEY, UNDO, WEIGHT, pack_tally, unpack_tally
+from xnode.store.schema import (
+    ARRIVAL,
+    ARRIVAL_HEAD_BYTES,
+    PREFIXES,
+    TALLY_KEY,
+    UNDO,
+    WEIGHT,
+    pack_tally,
+    unpack_tally,
+)
 from xnode.store.verify import PROBLEMS_MAX, verify_store
 
 Tamper = Callable[["plyvel.DB"], None]
@@ -31,6 +40,10 @@ def problems_after(path: Path, tamper: Tamper) -> list[str]:
 def first_of(database: "plyvel.DB", prefix: bytes) -> tuple[bytes, bytes]:
     key, value = next(database.iterator(prefix=prefix))
     return key, value
+
+
+def first_block_of(database: "plyvel.DB", name: str) -> tuple[bytes, bytes]:
+    return next((key, value) for key, value in database.iterator(prefix=ARRIVAL) if value.startswith(address_of(name)))
 
 
 def delete_first(prefix: bytes) -> Tamper:
@@ -110,9 +123,9 @@ def test_another_ones_record_is_found(tmp_path: Path, prefix: bytes) -> None:
 
 def test_a_changed_block_is_found(tmp_path: Path) -> None:
     def swap(database: "plyvel.DB") -> None:
-        key, value = first_of(database, b"c" + address_of("alice"))
-        _, other = first_of(database, b"c" + address_of("bob"))
-        database.put(key, encode((*decode(value)[:2], decode(other)[2])))
+        key, value = first_block_of(database, "alice")
+        _, other = first_block_of(database, "bob")
+        database.put(key, value[:ARRIVAL_HEAD_BYTES] + other[ARRIVAL_HEAD_BYTES:])
 
     assert any("another account's chain" in item for item in problems_after(tmp_path, swap))
 
@@ -121,11 +134,9 @@ def test_a_forged_signature_is_found_when_asked(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         land(store, *story_blocks())
     database = plyvel.DB(str(tmp_path / "store"))
-    key, value = first_of(database, b"c" + address_of("alice"))
-    block_hash, sequence, wire = decode(value)
-    assert isinstance(wire, bytes)
-    fields = decode(wire)
-    database.put(key, encode((block_hash, sequence, encode((*fields[:-2], bytes(64), fields[-1])))))
+    key, value = first_block_of(database, "alice")
+    fields = decode(value[ARRIVAL_HEAD_BYTES:])
+    database.put(key, value[:ARRIVAL_HEAD_BYTES] + encode((*fields[:-2], bytes(64), fields[-1])))
     database.close()
     with open_store(tmp_path) as store:
         assert verify_store(store, checks_signatures=False) == []

@@ -82,6 +82,8 @@ class Bucket(StrEnum):
 
 HELD: Final = (Bucket.BALANCES, Bucket.PENDING, Bucket.ESCROW, Bucket.STAKE, Bucket.BURNT, Bucket.FORFEITED)
 ISSUED: Final = (Bucket.GENESIS, Bucket.CLAIMED, Bucket.MINTED)
+_ISSUED: Final = frozenset(ISSUED)
+_XUSD: Final = Asset.XUSD
 
 
 class Move(NamedTuple):
@@ -112,19 +114,6 @@ class AccountRecord(NamedTuple):
     def balance(self, asset: Asset) -> int:
         """Units held of one asset."""
         return self.xusd if asset is Asset.XUSD else self.xe
-
-    def with_balance(self, asset: Asset, amount: int) -> "AccountRecord":
-        """The same account with another balance of `asset`."""
-        address, head, height, xusd, xe, *others = self
-        if asset is Asset.XUSD:
-            xusd = amount
-        else:
-            xe = amount
-        made: AccountRecord = _ACCOUNT((address, head, height, xusd, xe, *others))
-        return made
-
-
-_ACCOUNT: Final = AccountRecord._make  # several times quicker than _replace: it is done for every block
 
 
 class Pending(NamedTuple):
@@ -208,7 +197,11 @@ def supply_balances(totals: dict[tuple[Asset, Bucket], int]) -> bool:
 
 def moves_balance(moves: tuple[Move, ...]) -> bool:
     """Whether these moves keep the supply identity."""
-    net: dict[Asset, int] = {}
+    xusd = xe = 0
     for asset, bucket, delta in moves:
-        net[asset] = net.get(asset, 0) + (-delta if bucket in ISSUED else delta)
-    return not any(net.values())
+        gained = -delta if bucket in _ISSUED else delta
+        if asset is _XUSD:
+            xusd += gained
+        else:
+            xe += gained
+    return xusd == 0 == xe

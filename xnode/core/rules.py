@@ -43,10 +43,13 @@ from xnode.core.ledger import (
     new_account,
 )
 from xnode.core.reclaim import claimable_from
-from xnode.core.values import NS, U64_MAX, ZERO_HASH, Address, Asset, Hash, PublicKey
+from xnode.core.values import NS, U64_MAX, ZERO_HASH, Asset, Hash, PublicKey
 from xnode.core.work import is_valid_work
 
 BodyT = TypeVar("BodyT", bound=Body)
+_XUSD: Final = Asset.XUSD  # looking up a member of an enumeration takes longer than comparing it
+_BALANCES: Final = Bucket.BALANCES
+_PENDING: Final = Bucket.PENDING
 
 
 class Refuse(Exception):
@@ -64,16 +67,6 @@ def _refuse(outcome: Outcome, detail: str, needs: Hash = ZERO_HASH) -> NoReturn:
 def _require(holds: bool, outcome: Outcome, detail: str) -> None:
     if not holds:
         _refuse(outcome, detail)
-
-
-class Change(NamedTuple):
-    """What a rule adds to the plain step of the chain: the account after it, entries, the lease, the moves."""
-
-    account: AccountRecord
-    moves: tuple[Move, ...]
-    pending_put: Pending | None = None
-    pending_delete: Pending | None = None
-    lease: LeaseRecord | None = None
 
 
 class Case(NamedTuple):
@@ -96,16 +89,41 @@ class Case(NamedTuple):
             _refuse(Outcome.BAD_ASSET, f"{self.block.type.name.lower()} is in {asset.name} only")
 
     def moved(self, delta: int) -> AccountRecord:
-        """The account after its balance moved by `delta`; refuses insufficient, overflow, bad_balance."""
-        before = self.account.balance(self.block.asset)
-        after = before + delta
-        if after < 0:
-            _refuse(Outcome.INSUFFICIENT, f"the account holds {before}, which is less than {-delta}")
-        if after > U64_MAX:
-            _refuse(Outcome.OVERFLOW, "the balance would not fit u64")
-        if self.block.balance != after:
-            _refuse(Outcome.BAD_BALANCE, f"the balance after this block must be {after}")
-        return self.account.with_balance(self.block.asset, after)
+        """The account with this block as its head and its balance moved by `delta`; refuses insufficient, overflow,
+        bad_balance."""
+        block, before = self.block, self.account
+        xusd, xe = before.xusd, before.xe
+        if block.asset is _XUSD:
+            xusd = balance = xusd + delta
+        else:
+            xe = balance = xe + delta
+        if block.balance != balance or not 0 <= balance <= U64_MAX:
+            _refuse_balance(balance, delta)
+        representative = block.representative or before.representative
+        height, last_claim = before.height + 1, before.last_claim
+        return AccountRecord(
+            block.account,
+            self.block_hash,
+            height,
+            xusd,
+            xe,
+            representative,
+            last_claim,
+            before.final_height,
+            before.keyset,
+        )
+
+    def done(
+        self,
+        account: AccountRecord,
+        moves: tuple[Move, ...],
+        pending_put: Pending | None = None,
+        pending_delete: Pending | None = None,
+        lease: LeaseRecord | None = None,
+    ) -> Effects:
+        """All that the block does; `account` is made by `moved`."""
+        assert moves_balance(moves), "a rule would break the supply identity"
+        return Effects(self.block, self.block_hash, account, pending_put, pending_delete, lease, moves)
 
     def lease(self, source: Hash, event: LeaseEvent, signer: str) -> LeaseRecord:
         """The lease after `event`; refuses gap_source, no_source, not_yours, wrong_state."""
@@ -132,32 +150,43 @@ class Case(NamedTuple):
         return time
 
 
+def _refuse_balance(balance: int, delta: int) -> NoReturn:
+    if balance < 0:
+        _refuse(Outcome.INSUFFICIENT, f"the account holds {balance - delta}, which is less than {-delta}")
+    if balance > U64_MAX:
+        _refuse(Outcome.OVERFLOW, "the balance would not fit u64")
+    _refuse(Outcome.BAD_BALANCE, f"the balance after this block must be {balance}")
+
+
 def _moves(asset: Asset, *changes: tuple[Bucket, int]) -> tuple[Move, ...]:
     return tuple([Move(asset, bucket, delta) for bucket, delta in changes])  # a list is quicker than a generator
 
 
-def _send(case: Case) -> Change:
-    body = case.body(Send)
-    _require(body.amount > 0, Outcome.BAD_AMOUNT, "a send moves at least 1")
-    _require(body.destination != case.block.account, Outcome.BAD_DESTINATION, "a send to oneself moves nothing")
-    entry = Pending(case.block_hash, case.block.account, body.destination, case.block.asset, body.amount)
-    moves = _moves(case.block.asset, (Bucket.BALANCES, -body.amount), (Bucket.PENDING, body.amount))
-    return Change(case.moved(-body.amount), moves, pending_put=entry)
+def _send(case: Case) -> Effects:
+    destination, amount = case.body(Send)
+    account, asset = case.block.account, case.block.asset
+    if amount <= 0:
+        _refuse(Outcome.BAD_AMOUNT, "a send moves at least 1")
+    if destination == account:
+        _refuse(Outcome.BAD_DESTINATION, "a send to oneself moves nothing")
+    moves = (Move(asset, _BALANCES, -amount), Move(asset, _PENDING, amount))
+    return case.done(case.moved(-amount), moves, Pending(case.block_hash, account, destination, asset, amount))
 
 
-def _receive(case: Case) -> Change:
+def _receive(case: Case) -> Effects:
     source = case.body(Receive).source
     entry = case.view.pending(case.block.account, source)
     if entry is None:
         if case.view.has_block(source):
             _refuse(Outcome.NO_SOURCE, "nothing is pending from that block for this account")
         _refuse(Outcome.GAP_SOURCE, "the send is not here yet", source)
-    case.asset_is(entry.asset)
-    moves = _moves(entry.asset, (Bucket.PENDING, -entry.amount), (Bucket.BALANCES, entry.amount))
-    return Change(case.moved(entry.amount), moves, pending_delete=entry)
+    asset, amount = entry.asset, entry.amount
+    case.asset_is(asset)
+    moves = (Move(asset, _PENDING, -amount), Move(asset, _BALANCES, amount))
+    return case.done(case.moved(amount), moves, pending_delete=entry)
 
 
-def _claim(case: Case) -> Change:
+def _claim(case: Case) -> Effects:
     case.body(Claim)
     case.asset_is(Asset.XUSD)
     faucet = case.context.genesis.faucet
@@ -167,10 +196,10 @@ def _claim(case: Case) -> Change:
     waited = last == 0 or case.block.timestamp - last >= faucet.interval * NS
     _require(waited, Outcome.FAUCET_WAIT, f"one claim in {faucet.interval} s for each account")
     moves = _moves(Asset.XUSD, (Bucket.CLAIMED, faucet.amount), (Bucket.BALANCES, faucet.amount))
-    return Change(case.moved(faucet.amount)._replace(last_claim=case.block.timestamp), moves)
+    return case.done(case.moved(faucet.amount)._replace(last_claim=case.block.timestamp), moves)
 
 
-def _lease(case: Case) -> Change:
+def _lease(case: Case) -> Effects:
     body, timing = case.body(Lease), case.context.genesis.timing
     case.asset_is(Asset.XUSD)
     _require(body.destination != case.block.account, Outcome.BAD_DESTINATION, "a lease from oneself")
@@ -181,7 +210,7 @@ def _lease(case: Case) -> Change:
     _require(is_valid_point(body.destination), Outcome.BAD_DESTINATION, "the provider is no account that can sign")
     _require(is_valid_point(body.access_pub_key), Outcome.BAD_KEY, "access_pub_key is no usable ed25519 key")
     moves = _moves(Asset.XUSD, (Bucket.BALANCES, -body.amount), (Bucket.ESCROW, body.amount))
-    return Change(account, moves, lease=_opened(case, body))
+    return case.done(account, moves, lease=_opened(case, body))
 
 
 def _lease_cost(case: Case, body: Lease) -> int:
@@ -215,7 +244,7 @@ def _opened(case: Case, body: Lease) -> LeaseRecord:
     )
 
 
-def _lease_accept(case: Case) -> Change:
+def _lease_accept(case: Case) -> Effects:
     body = case.body(LeaseAccept)
     case.asset_is(Asset.XUSD)
     lease = case.lease(body.source, LeaseEvent.ACCEPT, "provider")
@@ -230,10 +259,10 @@ def _lease_accept(case: Case) -> Change:
         certificate_hash=body.certificate_hash,
         accept_hash=case.block_hash,
     )
-    return Change(account, moves, lease=lease)
+    return case.done(account, moves, lease=lease)
 
 
-def _lease_settle(case: Case) -> Change:
+def _lease_settle(case: Case) -> Effects:
     body = case.body(LeaseSettle)
     case.asset_is(Asset.XE)
     lease = case.lease(body.source, LeaseEvent.SETTLE, "provider")
@@ -251,17 +280,17 @@ def _lease_settle(case: Case) -> Change:
         *_moves(Asset.XE, (Bucket.MINTED, body.amount), (Bucket.BALANCES, body.amount)),
     )
     account = account._replace(xusd=account.xusd + lease.stake)
-    return Change(account, moves, lease=lease._replace(end_hash=case.block_hash))
+    return case.done(account, moves, lease=lease._replace(end_hash=case.block_hash))
 
 
-def _lease_cancel(case: Case) -> Change:
+def _lease_cancel(case: Case) -> Effects:
     case.asset_is(Asset.XUSD)
     lease = case.lease(case.body(LeaseCancel).source, LeaseEvent.CANCEL, "consumer")
     moves = _moves(Asset.XUSD, (Bucket.ESCROW, -lease.cost), (Bucket.BALANCES, lease.cost))
-    return Change(case.moved(lease.cost), moves, lease=lease._replace(end_hash=case.block_hash))
+    return case.done(case.moved(lease.cost), moves, lease=lease._replace(end_hash=case.block_hash))
 
 
-def _lease_force_settle(case: Case) -> Change:
+def _lease_force_settle(case: Case) -> Effects:
     body, timing = case.body(LeaseForceSettle), case.context.genesis.timing
     case.asset_is(Asset.XUSD)
     lease = case.lease(body.source, LeaseEvent.FORCE_SETTLE, "consumer")
@@ -275,26 +304,26 @@ def _lease_force_settle(case: Case) -> Change:
         (Bucket.STAKE, -lease.stake),
         (Bucket.FORFEITED, lease.stake),
     )
-    return Change(account, moves, lease=lease._replace(end_hash=case.block_hash))
+    return case.done(account, moves, lease=lease._replace(end_hash=case.block_hash))
 
 
-def _multisig_open(case: Case) -> Change:
+def _multisig_open(case: Case) -> Effects:
     return _with_keyset(case, case.body(MultisigOpen).keyset)
 
 
-def _multisig_update(case: Case) -> Change:
+def _multisig_update(case: Case) -> Effects:
     return _with_keyset(case, case.body(MultisigUpdate).keyset)
 
 
-def _with_keyset(case: Case, keyset: Keyset) -> Change:
+def _with_keyset(case: Case, keyset: Keyset) -> Effects:
     """Moves nothing; who may do it is asked by `core.authority`."""
     account = case.moved(0)
     flaw = points_flaw(keyset)
     _require(not flaw, Outcome.BAD_KEY, flaw)
-    return Change(account._replace(keyset=keyset), moves=())
+    return case.done(account._replace(keyset=keyset), moves=())
 
 
-RULES: Final[dict[BlockType, Callable[[Case], Change]]] = {
+RULES: Final[dict[BlockType, Callable[[Case], Effects]]] = {
     BlockType.SEND: _send,
     BlockType.RECEIVE: _receive,
     BlockType.CLAIM: _claim,
@@ -333,40 +362,22 @@ def judge_checked(view: LedgerView, block: Block, context: Context) -> Effects |
 
 def judge_identified(view: LedgerView, block: Block, identity: Hash, context: Context) -> Effects | Refusal:
     """The same where the block's hash is known too."""
-    if view.has_block(identity):
-        return Refusal(Outcome.OLD, "already applied")
     account = view.account(block.account) or new_account(block.account, context.genesis)
-    refusal = _place(view, block, account) or check_authority(block, account)
+    refusal = _place(view, block, identity, account) or check_authority(block, account)
     if refusal is not None:
         return refusal
     try:
-        change = RULES[block.type](Case(view, context, block, identity, account))
+        return RULES[block.type](Case(view, context, block, identity, account))
     except Refuse as refuse:
         return refuse.refusal
-    return _effects(block, identity, account, change)
 
 
-def _place(view: LedgerView, block: Block, account: AccountRecord) -> Refusal | None:
+def _place(view: LedgerView, block: Block, identity: Hash, account: AccountRecord) -> Refusal | None:
+    """Whether it follows its account's head. What does can't be applied already, for nothing applied follows a head."""
     if block.previous == account.head:
         return None
+    if view.has_block(identity):
+        return Refusal(Outcome.OLD, "already applied")
     if block.previous == ZERO_HASH or view.has_block(block.previous):
         return Refusal(Outcome.FORK, "another block stands at this position")
     return Refusal(Outcome.GAP_PREVIOUS, "the block before it is not here yet", block.previous)
-
-
-def _effects(block: Block, identity: Hash, account: AccountRecord, change: Change) -> Effects:
-    assert moves_balance(change.moves), "a rule would break the supply identity"
-    representative: Address = block.representative or account.representative
-    now = change.account
-    after = AccountRecord(
-        now.address,
-        identity,
-        account.height + 1,
-        now.xusd,
-        now.xe,
-        representative,
-        now.last_claim,
-        now.final_height,
-        now.keyset,
-    )
-    return Effects(block, identity, after, change.pending_put, change.pending_delete, change.lease, change.moves)

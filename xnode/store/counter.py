@@ -9,20 +9,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from xnode.core.genesis import Allocation, Genesis
-from xnode.core.hashing import NetworkKey, Tag, tagged_hash
 from xnode.core.ledger import AccountRecord, Bucket, Move, new_account
 from xnode.core.values import Address
+from xnode.store.changed_accounts import ChangedAccounts
 from xnode.store.records import Tally, Totals
-from xnode.store.schema import BUCKETS, SUM_BYTES, bucket_of
+from xnode.store.schema import BUCKETS, SUM_BYTES
 
 SUM_MODULUS: Final = 2 ** (8 * SUM_BYTES)
-
-
-def frontier_mark(key: NetworkKey, record: AccountRecord) -> int:
-    """What an account adds to the sum of all frontiers: nothing before its first block. Its head tells its height."""
-    if record.height == 0:
-        return 0
-    return int.from_bytes(tagged_hash(key, Tag.FRONTIERS, record.address + record.head), "big")
 
 
 def sum_moves(moves: tuple[Move, ...]) -> Totals:
@@ -66,57 +59,29 @@ def opening_tally(genesis: Genesis) -> Tally:
 class Counter:
     """A tally that blocks are added to; not shared, and never written back into the tally it began with."""
 
-    def __init__(self, tally: Tally, genesis: Genesis) -> None:
+    def __init__(self, tally: Tally) -> None:
         self.blocks, self.accounts, self.sequence, self.last_arrival, digest, totals = tally
         self.totals = dict(totals)
         self._digest = int.from_bytes(digest, "big")
-        self._before: dict[Address, AccountRecord | None] = {}  # accounts as they were when they were first counted
-        self._after: dict[Address, AccountRecord | None] = {}
-        self._shifts: dict[int, int] | None = {}
-        self._key = genesis.network_key
 
-    def add(self, moves: tuple[Move, ...], before: AccountRecord | None, after: AccountRecord, sequence: int) -> None:
-        """Counts one block, the newest arrival; `before` is None where its account had no record."""
+    def add(self, moves: tuple[Move, ...], is_new: bool, sequence: int) -> None:
+        """Counts one block, the newest arrival; `is_new` where its account had no record."""
+        totals = self.totals
         for asset, bucket, delta in moves:
-            self.totals[(asset, bucket)] += delta
-        self._shift(before, after)
+            totals[(asset, bucket)] += delta
         self.blocks += 1
-        self.accounts += before is None
+        self.accounts += is_new
         self.sequence = self.last_arrival = sequence
 
-    def remove(self, moves: tuple[Move, ...], before: AccountRecord | None, after: AccountRecord) -> None:
+    def remove(self, moves: tuple[Move, ...], is_new: bool) -> None:
         """Takes back what `add` counted, all but the arrival."""
         for asset, bucket, delta in moves:
             self.totals[(asset, bucket)] -= delta
-        self._shift(after, before)
         self.blocks -= 1
-        self.accounts -= before is None
+        self.accounts -= is_new
 
-    def _shift(self, gone: AccountRecord | None, come: AccountRecord | None) -> None:
-        shown = come or gone
-        assert shown is not None
-        self._before.setdefault(shown.address, gone)
-        self._after[shown.address] = come
-        self._shifts = None
-
-    def _mark(self, record: AccountRecord | None) -> int:
-        return 0 if record is None else frontier_mark(self._key, record)
-
-    def shifts(self) -> dict[int, int]:
-        """What the sum of each bucket of frontiers gained: hashed once an account, however many blocks it got."""
-        if self._shifts is None:
-            self._shifts = self._summed()
-        return self._shifts
-
-    def _summed(self) -> dict[int, int]:
-        found: dict[int, int] = {}
-        for address, before in self._before.items():
-            bucket = bucket_of(address)
-            gained = self._mark(self._after[address]) - self._mark(before)
-            found[bucket] = found.get(bucket, 0) + gained
-        return found
-
-    def tally(self) -> Tally:
-        """The counts now."""
-        digest = ((self._digest + sum(self.shifts().values())) % SUM_MODULUS).to_bytes(SUM_BYTES, "big")
+    def tally(self, changed: ChangedAccounts) -> Tally:
+        """The counts now that these accounts have changed."""
+        gained = sum(changed.frontier_shifts().values())
+        digest = ((self._digest + gained) % SUM_MODULUS).to_bytes(SUM_BYTES, "big")
         return Tally(self.blocks, self.accounts, self.sequence, self.last_arrival, digest, dict(self.totals))

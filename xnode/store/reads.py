@@ -11,8 +11,10 @@ from xnode.store.leveldb import corrupt
 from xnode.store.records import Counts, ProviderRecord, Standing, StoredBlock, Tally, Totals
 from xnode.store.schema import (
     ACCOUNT,
+    ARRIVAL,
     CHAIN,
     LEASE,
+    NUMBER_BYTES,
     PENDING,
     PLACE,
     PROVIDER,
@@ -27,7 +29,7 @@ from xnode.store.schema import (
     place,
     unpack_account,
     unpack_amount,
-    unpack_block,
+    unpack_arrival,
     unpack_lease,
     unpack_pending,
     unpack_provider,
@@ -65,8 +67,7 @@ class PointReads(LedgerView, StateView):
     def block_at(self, account: Address, height: int) -> StoredBlock | None:
         """The block at a height (from 1) of a chain."""
         at = place(account, height)
-        value = self._get(CHAIN + at)
-        return None if value is None else unpack_block(at, value)
+        return None if self._get(CHAIN + at) is None else self._block_at(at)
 
     def standing(self, block_hash: Hash) -> Standing | None:
         """Where the applied block of this hash stands; several times cheaper than the block."""
@@ -80,10 +81,20 @@ class PointReads(LedgerView, StateView):
         return None if value is None else unpack_standing(at, value)
 
     def _block_at(self, at: bytes) -> StoredBlock:
+        arrived = self._arrived_at(at)
+        return unpack_arrival(arrived, self._arrival(arrived))
+
+    def _arrived_at(self, at: bytes) -> bytes:
         value = self._get(CHAIN + at)
         if value is None:
             raise corrupt(f"no block at {at.hex()}, where an index says one")
-        return unpack_block(at, value)
+        return value[:NUMBER_BYTES]
+
+    def _arrival(self, arrived: bytes) -> bytes:
+        value = self._get(ARRIVAL + arrived)
+        if value is None:
+            raise corrupt(f"no arrival {arrived.hex()}, where an index says one")
+        return value
 
     def standing_after(self, account: Address, previous: Hash) -> Standing | None:
         """What is applied at a chain position: the one after `previous`, or the first where that is zeros."""

@@ -7,6 +7,7 @@ from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord, LeaseState
 from xnode.core.ledger import AccountRecord, Effects, LedgerView, Pending
 from xnode.core.values import ZERO_HASH, Address, Hash
+from xnode.store.changed_accounts import ChangedAccounts
 from xnode.store.counter import SUM_MODULUS, Counter, opening_accounts, opening_tally, sum_weights
 from xnode.store.records import ProviderRecord
 from xnode.store.schema import (
@@ -46,7 +47,8 @@ class Replay(LedgerView):
         self.pendings: dict[bytes, Pending] = {}
         self.leases: dict[Hash, LeaseRecord] = {}
         self.undos: dict[bytes, Undo] = {}  # by place, of unconfirmed blocks only
-        self.counter = Counter(opening_tally(genesis), genesis)
+        self.changed = ChangedAccounts(genesis.network_key)
+        self.counter = Counter(opening_tally(genesis))
 
     def account(self, address: Address) -> AccountRecord | None:
         return self.accounts.get(address)
@@ -68,7 +70,9 @@ class Replay(LedgerView):
         """Lands one block in memory; returns what is wrong with its confirmation."""
         account = effects.account
         problem = self._note_undo(effects)
-        self.counter.add(effects.moves, self.accounts.get(account.address), account, sequence)
+        before = self.accounts.get(account.address)
+        self.counter.add(effects.moves, before is None, sequence)
+        self.changed.swap(account.address, before, account)
         self.accounts[account.address] = account
         if effects.pending_put is not None:
             self.pendings[pending_key(effects.pending_put)] = effects.pending_put
@@ -80,7 +84,7 @@ class Replay(LedgerView):
 
     def _note_undo(self, effects: Effects) -> str | None:
         at = place(effects.account.address, effects.account.height)
-        undo = make_undo(self, effects)
+        undo = make_undo(self, effects, self.accounts.get(effects.account.address))
         source_at = self._place(undo.source)
         if self._is_final(at):
             if source_at is None or self._is_final(source_at):
@@ -115,7 +119,7 @@ class Replay(LedgerView):
         yield UNDO, {UNDO + at: pack_undo(undo) for at, undo in self.undos.items()}
         weights = sum_weights(accounts).items()
         rows = {key: value or b"" for item in weights for key, value in weight_rows(item[0], 0, item[1]).items()}
-        sums = {bucket: shift % SUM_MODULUS for bucket, shift in self.counter.shifts().items()}
+        sums = {bucket: shift % SUM_MODULUS for bucket, shift in self.changed.frontier_shifts().items()}
         yield FRONTIER_SUM, {sum_key(bucket): item.to_bytes(SUM_BYTES, "big") for bucket, item in sums.items() if item}
         for prefix in (WEIGHT, HEAVIEST):
             yield prefix, {key: value for key, value in rows.items() if key[:1] == prefix}

@@ -64,7 +64,7 @@ def take_back(staging: Staging, block_hash: Hash) -> StoredBlock:
     staging.swap_pending(undo.pending_put, undo.pending_delete)
     if lease is not None:
         staging.swap_lease(undo.lease_hash, lease, undo.lease)
-    staging.counter.remove(undo.moves, before, now)
+    staging.counter.remove(undo.moves, before is None)
     return stored
 
 

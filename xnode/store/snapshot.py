@@ -12,7 +12,7 @@ from xnode.core.charter import Charters
 from xnode.core.faults import NotFound
 from xnode.core.lease import LeaseRecord, LeaseState
 from xnode.core.ledger import AccountRecord, Pending
-from xnode.core.values import U64_MAX, Address, Hash
+from xnode.core.values import HASH_BYTES, U64_MAX, Address, Hash
 from xnode.store.leveldb import Frozen, corrupt
 from xnode.store.reads import PointReads
 from xnode.store.records import Frontier, Representative, StoredBlock
@@ -38,7 +38,7 @@ from xnode.store.schema import (
     place,
     sum_key,
     unpack_account,
-    unpack_block,
+    unpack_arrival,
     unpack_heaviest,
     unpack_pending,
     unplace,
@@ -122,19 +122,12 @@ class Snapshot(PointReads):
     def wires_since(self, sequence: int, limit: int = PAGE) -> list[tuple[int, Address, bytes]]:
         """(sequence, account, wire form) of what arrived after that sequence, oldest first; nothing is decoded."""
         rows = islice(self._frozen.scan(ARRIVAL, ARRIVAL + number(sequence)), limit)
-        return [(int.from_bytes(key[1:], "big"), unplace(at)[0], self._wire_at(at)) for key, at in rows]
+        return [(int.from_bytes(key[1:], "big"), Address(value[:HASH_BYTES]), wire_of(value)) for key, value in rows]
 
     def wire_at(self, account: Address, height: int) -> bytes | None:
         """The wire form of the block at a height of a chain."""
         at = place(account, height)
-        value = self._frozen.get(CHAIN + at)
-        return None if value is None else wire_of(value)
-
-    def _wire_at(self, at: bytes) -> bytes:
-        value = self._frozen.get(CHAIN + at)
-        if value is None:
-            raise corrupt(f"no block at {at.hex()}, where an index says one")
-        return wire_of(value)
+        return None if self._get(CHAIN + at) is None else wire_of(self._arrival(self._arrived_at(at)))
 
     def chain(
         self, account: Address, after_height: int | None = None, limit: int = PAGE, newest_first: bool = False
@@ -143,17 +136,17 @@ class Snapshot(PointReads):
         prefix = CHAIN + account
         after = None if after_height is None else prefix + number(after_height)
         rows = islice(self._frozen.scan(prefix, after, newest_first), limit)
-        return [unpack_block(key[1:], value) for key, value in rows]
+        return [self._block_at(key[1:]) for key, _ in rows]
 
     def recent_blocks(self, limit: int = PAGE) -> list[StoredBlock]:
         """The last arrivals, newest first."""
         rows = islice(self._frozen.scan(ARRIVAL, newest_first=True), limit)
-        return [self._block_at(at) for _, at in rows]
+        return [unpack_arrival(key[1:], value) for key, value in rows]
 
     def blocks_since(self, sequence: int, limit: int = PAGE) -> list[StoredBlock]:
         """Blocks that arrived after the one of this sequence (0: from the first), oldest first."""
         rows = islice(self._frozen.scan(ARRIVAL, ARRIVAL + number(sequence)), limit)
-        return [self._block_at(at) for _, at in rows]
+        return [unpack_arrival(key[1:], value) for key, value in rows]
 
     def pendings(
         self, destination: Address | None = None, after: tuple[Address, Hash] | None = None, limit: int = PAGE

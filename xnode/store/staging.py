@@ -1,16 +1,19 @@
 """Changes that are not written yet, over the latest state, and reads that see both.
 
 Each swap takes the record before and the record after, and does all that hangs on it: a block that is applied and one
-that is taken back are the same swaps, once forwards and once backwards.
+that is taken back are the same swaps, once forwards and once backwards. Accounts, open entries and undo records stay
+decoded, and become rows once, at the end: within a batch most of them change again, or come and go.
 """
 
 from collections.abc import Mapping
 
+from xnode.core.blocks import encode_block
 from xnode.core.charter import Charters
 from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord, LeaseState
 from xnode.core.ledger import AccountRecord, Pending
 from xnode.core.values import ZERO_HASH, Address, Hash
+from xnode.store.changed_accounts import ChangedAccounts
 from xnode.store.counter import SUM_MODULUS, Counter
 from xnode.store.invariants import require
 from xnode.store.leveldb import Database
@@ -21,6 +24,7 @@ from xnode.store.schema import (
     ARRIVAL,
     CHAIN,
     LEASE,
+    PENDING,
     PLACE,
     PROVIDER,
     SUM_BYTES,
@@ -29,10 +33,11 @@ from xnode.store.schema import (
     lease_index_keys,
     number,
     pack_account,
-    pack_block,
+    pack_arrival,
     pack_lease,
     pack_pending,
     pack_provider,
+    pack_standing,
     pack_tally,
     pending_key,
     place,
@@ -54,16 +59,24 @@ class Staging(PointReads):
         self._sums = sums  # of frontiers by bucket, as they are on disk; shared by all transactions, filled when needed
         self._changes: dict[bytes, bytes | None] = {}
         self._read: dict[bytes, bytes | None] = {}  # nobody else writes meanwhile: rules and checks ask the same
-        self._accounts: dict[Address, AccountRecord] = {}  # staged or read: spares decoding them again
-        self._weights: dict[Address, int] = {}  # those that changed; their rows are made at the end
-        self._undos: dict[bytes, Undo | None] = {}  # likewise, by place
+        self._accounts: dict[Address, AccountRecord | None] = {}  # staged or read
+        self._entries: dict[bytes, Pending | None] = {}  # likewise, by key
+        self._changed_entries: dict[bytes, None] = {}
+        self._born: set[bytes] = set()  # keys of the entries that were first put here: they are not on disk
+        self._undos: dict[bytes, Undo | None] = {}  # those that changed, by place
         self.is_open = True
-        self.counter = Counter(super().tally(), genesis)
+        self.changed = ChangedAccounts(genesis.network_key)
+        self.counter = Counter(super().tally())
 
     def discard(self) -> None:
         """Forgets all that is staged and not committed; a second call does nothing."""
         self.is_open = False
-        self._changes.clear()
+        for staged in (self._changes, self._accounts, self._entries, self._undos):
+            staged.clear()
+
+    def is_changed(self) -> bool:
+        """Whether anything is staged."""
+        return bool(self._changes or self.changed or self._changed_entries or self._undos)
 
     def check_open(self) -> None:
         """Raises RuntimeError once it is over."""
@@ -80,17 +93,21 @@ class Staging(PointReads):
 
     def account(self, address: Address) -> AccountRecord | None:
         """The account with what is staged."""
-        self.check_open()
-        known = self._accounts.get(address) or super().account(address)
-        if known is not None:
-            self._accounts[address] = known
-        return known
+        if address not in self._accounts:
+            self._accounts[address] = super().account(address)
+        return self._accounts[address]
+
+    def pending(self, destination: Address, source: Hash) -> Pending | None:
+        """The open entry with what is staged."""
+        key = PENDING + destination + source
+        if key not in self._entries:
+            self._entries[key] = super().pending(destination, source)
+        return self._entries[key]
 
     def weight(self, representative: Address) -> int:
         """The weight with what is staged."""
         self.check_open()
-        known = self._weights.get(representative)
-        return super().weight(representative) if known is None else known
+        return super().weight(representative) + self.changed.weight_shifts().get(representative, 0)
 
     def undo(self, account: Address, height: int) -> Undo | None:
         """The undo record with what is staged."""
@@ -101,7 +118,7 @@ class Staging(PointReads):
     def tally(self) -> Tally:
         """All that is kept incrementally, with what is staged."""
         self.check_open()
-        return self.counter.tally()._replace(last_arrival=self._last_arrival())
+        return self.counter.tally(self.changed)._replace(last_arrival=self._last_arrival())
 
     def _last_arrival(self) -> int:
         last = self.counter.last_arrival
@@ -113,18 +130,28 @@ class Staging(PointReads):
         return int.from_bytes(max(max(staged, default=first), next(landed, first))[1:], "big")
 
     def rows(self) -> Changes:
-        """All changes, as they are written."""
+        """All changes, as they are written; raises InvariantBroken."""
         rows = {**self._changes, TALLY_KEY: pack_tally(self.tally())}
-        for bucket, frontiers_sum in self._frontier_sums().items():
-            rows[sum_key(bucket)] = frontiers_sum.to_bytes(SUM_BYTES, "big") if frontiers_sum else None
+        for address, account in self.changed.now():
+            rows[ACCOUNT + address] = None if account is None else pack_account(account)
+        for key in self._changed_entries:
+            entry = self._entries[key]
+            if entry is not None:
+                rows[key] = pack_pending(entry)
+            elif key not in self._born:
+                rows[key] = None
         for at, undo in self._undos.items():
             rows[UNDO + at] = None if undo is None else pack_undo(undo)
-        for representative, weight in self._weights.items():
-            rows |= weight_rows(representative, super().weight(representative), weight)
+        for bucket, frontiers_sum in self._frontier_sums().items():
+            rows[sum_key(bucket)] = frontiers_sum.to_bytes(SUM_BYTES, "big") if frontiers_sum else None
+        for representative, shift in self.changed.weight_shifts().items():
+            before = super().weight(representative)
+            require(before + shift >= 0, "a representative's weight would fall below zero")
+            rows |= weight_rows(representative, before, before + shift)
         return rows
 
     def _frontier_sums(self) -> dict[int, int]:
-        shifts = self.counter.shifts()
+        shifts = self.changed.frontier_shifts()
         for bucket in shifts.keys() - self._sums.keys():
             self._sums[bucket] = int.from_bytes(self._database.get(sum_key(bucket)) or b"", "big")
         return {bucket: (self._sums[bucket] + shift) % SUM_MODULUS for bucket, shift in shifts.items() if shift}
@@ -135,25 +162,19 @@ class Staging(PointReads):
 
     def swap_account(self, address: Address, before: AccountRecord | None, after: AccountRecord | None) -> None:
         """One state of an account for another; None where there is no record."""
-        self.put(ACCOUNT + address, None if after is None else pack_account(after))
-        self._accounts.pop(address, None)
-        if after is not None:
-            self._accounts[address] = after
-        self._shift_weight(before, -1)
-        self._shift_weight(after, 1)
-
-    def _shift_weight(self, account: AccountRecord | None, sign: int) -> None:
-        if account is not None and account.xusd:
-            weight = self.weight(account.representative) + sign * account.xusd
-            require(weight >= 0, "a representative's weight would fall below zero")
-            self._weights[account.representative] = weight
+        self._accounts[address] = after
+        self.changed.swap(address, before, after)
 
     def swap_pending(self, gone: Pending | None, put: Pending | None) -> None:
         """Takes one entry away and adds another."""
         if gone is not None:
-            self.put(pending_key(gone), None)
+            key = pending_key(gone)
+            self._entries[key] = self._changed_entries[key] = None
         if put is not None:
-            self.put(pending_key(put), pack_pending(put))
+            key = pending_key(put)
+            if key not in self._entries:
+                self._born.add(key)  # its source is a block that is just being applied
+            self._entries[key], self._changed_entries[key] = put, None
 
     def swap_lease(self, lease_hash: Hash, before: LeaseRecord | None, after: LeaseRecord | None) -> None:
         """One state of a lease for another; None where there is no lease."""
@@ -177,10 +198,11 @@ class Staging(PointReads):
 
     def put_block(self, stored: StoredBlock, wire: bytes = b"") -> None:
         """A block with its indexes; `wire` is its wire form, where that is at hand."""
-        at, changes = place(stored.block.account, stored.height), self._changes
-        changes[CHAIN + at] = pack_block(stored, wire)
-        changes[PLACE + stored.block_hash] = at
-        changes[ARRIVAL + number(stored.sequence)] = at
+        block, block_hash, height, sequence = stored
+        at, changes = place(block.account, height), self._changes
+        changes[ARRIVAL + number(sequence)] = pack_arrival(at, block_hash, wire or encode_block(block))
+        changes[CHAIN + at] = pack_standing(sequence, block_hash)
+        changes[PLACE + block_hash] = at
 
     def drop_block(self, stored: StoredBlock) -> None:
         """Takes the same away."""

@@ -25,9 +25,11 @@ from xnode.store.schema import (
     TALLY_KEY,
     number,
     pack_account,
+    pack_standing,
     pack_tally,
+    place,
     unpack,
-    unpack_block,
+    unpack_arrival,
     unpack_tally,
     weight_rows,
 )
@@ -194,15 +196,16 @@ def _check_identity(database: Database, genesis: Genesis) -> None:
 
 def _check_counter(database: Database) -> None:
     """Compares the last arrival with what the tally says of it, so that a lost tail or counters are found at once."""
-    value = database.get(TALLY_KEY)
-    if value is None:
+    tally = database.get(TALLY_KEY)
+    if tally is None:
         raise corrupt("its counters are missing")
-    last = unpack_tally(value).last_arrival
-    key, at = next(database.scan(ARRIVAL, newest_first=True), (ARRIVAL + number(0), b""))
+    last = unpack_tally(tally).last_arrival
+    key, value = next(database.scan(ARRIVAL, newest_first=True), (ARRIVAL + number(0), b""))
     if key != ARRIVAL + number(last):
         raise corrupt(f"its last arrival should be number {last}, and is another")
     if last == 0:
         return
-    block = database.get(CHAIN + at)
-    if block is None or unpack_block(at, block).sequence != last:
+    block = unpack_arrival(number(last), value)
+    at = place(block.block.account, block.height)
+    if database.get(CHAIN + at) != pack_standing(last, block.block_hash):
         raise corrupt("its last block is not where its index says")

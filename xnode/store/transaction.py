@@ -12,8 +12,7 @@ from xnode.core.charter import Charters
 from xnode.core.genesis import Genesis
 from xnode.core.ledger import AccountRecord, Bucket, Effects, new_account, supply_balances
 from xnode.core.state_chain import StateEffects
-from xnode.core.values import U64_MAX, ZERO_HASH, Address, Asset, Hash
-from xnode.store.counter import sum_moves
+from xnode.core.values import U64_MAX, ZERO_HASH, Address, Hash
 from xnode.store.finality import confirm, unconfirmed_ancestors
 from xnode.store.invariants import require
 from xnode.store.leveldb import Database
@@ -26,6 +25,7 @@ from xnode.store.undo import make_undo
 
 _BALANCES: Final = Bucket.BALANCES  # looking up a member of an enumeration takes longer than the sum
 _PENDING: Final = Bucket.PENDING
+_NOTHING: Final = [0, 0]
 
 
 class Transaction(Staging):
@@ -59,7 +59,7 @@ class Transaction(Staging):
         try:
             require(min(totals.values()) >= 0, "a bucket of the supply would fall below zero")
             require(supply_balances(totals), "the supply identity would break")
-            if self._changes:
+            if self.is_changed():
                 self._land(self.rows(), self._charters)
                 self._sums.update(self._frontier_sums())
         finally:
@@ -83,23 +83,24 @@ class Transaction(Staging):
         `wire` spares encoding the block again where its wire form is at hand.
         """
         self.check_open()
-        block, after = effects.block, effects.account
+        block, block_hash, after, put, gone, lease, moves = effects
         before = self.account(block.account)
         shown = before or new_account(block.account, self._genesis)
         self._check_position(effects, shown)
         self._check_amounts(effects, shown)
-        undo = make_undo(self, effects)
-        opened = undo.lease_hash in (ZERO_HASH, effects.block_hash)
+        undo = make_undo(self, effects, before)
+        opened = undo.lease_hash in (ZERO_HASH, block_hash)
         require(opened or undo.lease is not None, "the lease is not there")
-        self.set_dependent(undo.source, effects.block_hash)
-        stored = StoredBlock(block, effects.block_hash, after.height, self.counter.sequence + 1)
-        self.put_block(stored, wire)
+        if undo.source != ZERO_HASH:
+            self.set_dependent(undo.source, block_hash)
+        if lease is not None:
+            self.swap_lease(undo.lease_hash, undo.lease, lease)
+        sequence = self.counter.sequence + 1
+        self.put_block(StoredBlock(block, block_hash, after.height, sequence), wire)
         self.put_undo(after.address, after.height, undo)
         self.swap_account(after.address, before, after)
-        self.swap_pending(effects.pending_delete, effects.pending_put)
-        if effects.lease is not None:
-            self.swap_lease(effects.lease.lease_hash, undo.lease, effects.lease)
-        self.counter.add(effects.moves, before, after, stored.sequence)
+        self.swap_pending(gone, put)
+        self.counter.add(moves, before is None, sequence)
 
     def stage_state(self, effects: StateEffects) -> None:
         """Adds a judged state block with all that it does; raises InvariantBroken and then stages nothing of it."""
@@ -150,19 +151,25 @@ class Transaction(Staging):
     def _check_position(self, effects: Effects, before: AccountRecord) -> None:
         block, after = effects.block, effects.account
         require(after.address == block.account, "the effects are another account's")
-        require(block.previous == before.head, "the block does not follow its chain's head")
+        require(block.previous == before.head, "the block does not follow its chain's head")  # so it is not there yet
         require(after.height == before.height + 1 and after.head == effects.block_hash, "the new head is not the block")
         require(after.final_height == before.final_height, "a block confirms nothing")
-        require(not self.has_block(effects.block_hash), "the block is already there")
 
     def _check_amounts(self, effects: Effects, before: AccountRecord) -> None:
         after, put, gone = effects.account, effects.pending_put, effects.pending_delete
-        sums = sum_moves(effects.moves)
-        for asset, was, balance in ((Asset.XUSD, before.xusd, after.xusd), (Asset.XE, before.xe, after.xe)):
-            require(0 <= balance <= U64_MAX, "a balance would leave u64")
-            require(balance - was == sums.get((asset, _BALANCES), 0), "the balance does not move as the moves say")
-            opened = put.amount if put is not None and put.asset is asset else 0
-            closed = gone.amount if gone is not None and gone.asset is asset else 0
-            require(opened - closed == sums.get((asset, _PENDING), 0), "pending is not what moved there")
-        require(gone is None or self.pending(gone.destination, gone.source) == gone, "nothing is pending there")
-        require(put is None or self.pending(put.destination, put.source) is None, "the entry is already there")
+        balances, pending = [0, 0], [0, 0]  # what moved, by asset
+        for asset, bucket, delta in effects.moves:
+            if bucket is _BALANCES:
+                balances[asset] += delta
+            elif bucket is _PENDING:
+                pending[asset] += delta
+        require(0 <= after.xusd <= U64_MAX and 0 <= after.xe <= U64_MAX, "a balance would leave u64")
+        moved = [after.xusd - before.xusd, after.xe - before.xe]
+        require(balances == moved, "the balance does not move as the moves say")
+        if put is not None:
+            require(put.source == effects.block_hash, "a block opens no entry but its own")  # so it is not there yet
+            pending[put.asset] -= put.amount
+        if gone is not None:
+            require(self.pending(gone.destination, gone.source) == gone, "nothing is pending there")
+            pending[gone.asset] += gone.amount
+        require(pending == _NOTHING, "pending is not what moved there")

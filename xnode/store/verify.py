@@ -13,7 +13,7 @@ from xnode.core.genesis import Genesis
 from xnode.core.ledger import Bucket, Context, Refusal, supply_balances
 from xnode.core.rules import judge, judge_checked
 from xnode.core.values import ZERO_HASH, Asset
-from xnode.store.records import Totals
+from xnode.store.records import StoredBlock, Totals
 from xnode.store.replay import Replay
 from xnode.store.schema import (
     ACCOUNT,
@@ -30,6 +30,7 @@ from xnode.store.schema import (
     NOTE,
     PENDING,
     PLACE,
+    PLACE_BYTES,
     PREFIXES,
     PROVIDER,
     SCHEMA_KEY,
@@ -42,10 +43,10 @@ from xnode.store.schema import (
     WEIGHT,
     place,
     unpack_account,
-    unpack_block,
+    unpack_arrival,
     unpack_lease,
     unpack_pending,
-    unplace,
+    unpack_standing,
 )
 from xnode.store.snapshot import Snapshot
 from xnode.store.state_replay import StateReplay
@@ -55,9 +56,9 @@ PROBLEMS_MAX: Final = 100  # more of them say nothing new
 NAMES: Final = {
     META: "meta",
     ACCOUNT: "account",
-    CHAIN: "block",
-    PLACE: "block index",
-    ARRIVAL: "arrival index",
+    CHAIN: "index by place",
+    PLACE: "index by hash",
+    ARRIVAL: "block",
     PENDING: "pending entry",
     LEASE: "lease",
     LEASE_INDEX: "lease index",
@@ -94,8 +95,8 @@ def _problems(genesis: Genesis, snapshot: Snapshot, checks_signatures: bool) -> 
     state = StateReplay(genesis)
     yield from _state_problems(state, snapshot)
     replay = Replay(genesis, snapshot, state.charters())
-    for key, at in snapshot.scan(ARRIVAL):
-        problem = _replay_one(replay, snapshot, int.from_bytes(key[1:], "big"), at, checks_signatures)
+    for key, value in snapshot.scan(ARRIVAL):
+        problem = _replay_one(replay, unpack_arrival(key[1:], value), checks_signatures)
         if problem is not None:
             yield problem
             return  # everything after it would only repeat it
@@ -122,23 +123,26 @@ def _state_problems(state: StateReplay, snapshot: Snapshot) -> Iterator[str]:
 def _chain_problems(snapshot: Snapshot) -> Iterator[str]:
     """Each block is where both of its indexes say, and each index entry has its block."""
     blocks = 0
-    for key, value in snapshot.scan(CHAIN):
+    for key, value in snapshot.scan(ARRIVAL):
         blocks += 1
-        stored = unpack_block(key[1:], value)
+        stored = unpack_arrival(key[1:], value)
         if snapshot.block(stored.block_hash) != stored:
             yield f"block {stored.block_hash.hex()} is not where its index says"
-        if place(stored.block.account, stored.height) != key[1:]:
+        if place(stored.block.account, stored.height) != value[:PLACE_BYTES]:
             yield f"block {stored.block_hash.hex()} stands in another account's chain"
+    standings = 0
+    for key, value in snapshot.scan(CHAIN):
+        standings += 1
+        standing = unpack_standing(key[1:], value)
+        if snapshot.standing(standing.block_hash) != standing:
+            yield f"what stands at {key[1:].hex()} is not where its index says"
     places = sum(1 for _ in snapshot.scan(PLACE))
-    arrivals = sum(1 for _ in snapshot.scan(ARRIVAL))
-    if not blocks == places == arrivals:
-        yield f"{blocks} blocks, {places} entries by hash and {arrivals} by arrival"
+    if not blocks == places == standings:
+        yield f"{blocks} blocks, {places} entries by hash and {standings} by place"
 
 
-def _replay_one(replay: Replay, snapshot: Snapshot, sequence: int, at: bytes, checks_signatures: bool) -> str | None:
-    stored = snapshot.block_at(*unplace(at))
-    if stored is None or stored.sequence != sequence:
-        return f"arrival {sequence} names no block or another one's"
+def _replay_one(replay: Replay, stored: StoredBlock, checks_signatures: bool) -> str | None:
+    sequence = stored.sequence
     context = Context(replay.genesis, now=None)
     effects = (judge if checks_signatures else judge_checked)(replay, stored.block, context)
     if isinstance(effects, Refusal):
@@ -162,7 +166,7 @@ def _differences(snapshot: Snapshot, prefix: bytes, wanted: dict[bytes, bytes]) 
 
 
 def _count_problems(replay: Replay, snapshot: Snapshot) -> Iterator[str]:
-    counted, stored = replay.counter.tally(), snapshot.tally()
+    counted, stored = replay.counter.tally(replay.changed), snapshot.tally()
     counted = counted._replace(sequence=max(counted.sequence, stored.sequence))  # the last ones may be taken back
     for name, should, is_ in zip(counted._fields, counted, stored, strict=True):
         if should != is_:
