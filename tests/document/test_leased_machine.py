@@ -3,6 +3,8 @@
 The tests run in the order of this file, which is that of the lease's life.
 """
 
+import itertools
+import json
 import secrets
 import time
 from typing import Any, NamedTuple
@@ -14,12 +16,14 @@ from tests.support.devnet import http, lease_body, machines, wait_until
 from tests.support.document import ATTESTATION, LEASE, RESOURCES, RESULT, UNKNOWN, VM, lacks, refusal
 from tests.support.raw_tunnel import UPGRADE, access_headers, raw_tunnel
 from tests.support.shapes import mismatch
+from tests.support.steering import answers_on_ssh, machine_headers, metrics, status_at
 from xnode.core import price
 from xnode.core.attestations import attestation_message
 from xnode.core.hashing import NetworkKey
 from xnode.core.keys import SigningKey, verify
 from xnode.core.lease import Resources
 from xnode.core.values import NS, ZERO_HASH, PublicKey, Signature
+from xnode.vm.images import MARKER
 from xnode_cmd.devnet_network import Devnet
 from xnode_cmd.devnet_plan import Plan
 
@@ -239,6 +243,90 @@ def test_a_tunnel_by_a_bad_proof(devnet: Devnet, leased: Leased, name: str) -> N
     with http(devnet, name) as client:
         for proof in proofs:
             refusal(client.post(path, headers=proof), 401)
+
+
+def test_only_its_consumer_steers_the_machine_and_only_both_sides_look(devnet: Devnet, leased: Leased) -> None:
+    stranger = SigningKey(bytes(31) + b"\x09")
+    account = devnet.member("provider1").account
+    forged = machine_headers(leased.network_key, stranger, leased.lease_hash, account, "stop")
+    with http(devnet, "provider1") as client:
+        assert "consumer" in refusal(client.post(f"/vms/{leased.lease_hash}/stop", json={}), 403)
+        refusal(client.post(f"/vms/{leased.lease_hash}/stop", json={}, headers=forged), 401)
+        refusal(client.get(f"/vms/{leased.lease_hash}/console", headers=forged), 401)
+        refusal(client.get(f"/vms/{leased.lease_hash}/metrics", headers=forged), 401)
+    with http(devnet, "tk1") as client:
+        refusal(client.post(f"/vms/{leased.lease_hash}/stop", json={}), 403)
+        refusal(client.get(f"/vms/{leased.lease_hash}/console"), 403)
+        refusal(client.get(f"/vms/{leased.lease_hash}/metrics"), 403)
+        refusal(client.post(f"/vms/{UNKNOWN}/stop", json={}), 404)
+
+
+def test_console_and_metrics_are_the_same_from_both_sides(
+    leased: Leased, provider: httpx.Client, consumer: httpx.Client
+) -> None:
+    texts = [client.get(f"/vms/{leased.lease_hash}/console").content for client in (provider, consumer)]
+    assert texts[0] == texts[1]
+    assert MARKER in texts[0]
+    before = metrics(consumer, leased.lease_hash)
+    execute(provider, leased, "head -c 2000000 /dev/urandom >/data/noise; echo kept >/data/file; sync")
+    after = metrics(consumer, leased.lease_hash)
+    for name in ("cpu_ns", "disk_bytes", "disk_written_bytes", "network_received_bytes", "network_sent_bytes"):
+        assert after[name] > before[name], name
+    assert after["guest_memory_bytes"] < 1 << 30
+
+
+def test_a_pause_holds_the_machine_still(
+    devnet: Devnet, leased: Leased, provider: httpx.Client, consumer: httpx.Client
+) -> None:
+    url = f"/vms/{leased.lease_hash}"
+    answer = consumer.post(f"{url}/pause", json={})
+    assert (answer.status_code, answer.json()["status"]) == (200, "paused"), answer.text
+    assert [status_at(client, leased.lease_hash) for client in (provider, consumer)] == ["paused"] * 2
+    assert "resume" in refusal(consumer.post(f"{url}/pause", json={}), 409)
+    assert "resume it first" in refusal(consumer.post(f"/tunnel/{leased.lease_hash}/tcp", headers=UPGRADE), 409)
+    assert metrics(consumer, leased.lease_hash)["guest_memory_bytes"] is None
+    assert consumer.post(f"{url}/resume", json={}).json()["status"] == "running"
+    assert execute(provider, leased, "cat /data/file")["stdout"] == "kept\n"
+
+
+def test_a_stop_keeps_the_disk_and_holds_until_the_start(
+    devnet: Devnet, leased: Leased, provider: httpx.Client, consumer: httpx.Client
+) -> None:
+    """The stop is signed by the access key at the provider's own API; the consumer's node carries the start there."""
+    url, account = f"/vms/{leased.lease_hash}", devnet.member("provider1").account
+    headers = machine_headers(leased.network_key, leased.key, leased.lease_hash, account, "stop")
+    answer = provider.post(f"{url}/stop", json={}, headers=headers)
+    assert (answer.status_code, answer.json()["status"]) == (200, "stopped"), answer.text
+    assert "used" in refusal(provider.post(f"{url}/stop", json={}, headers=headers), 401)
+    assert machines(devnet) == []
+    assert "start it first" in refusal(consumer.post(f"/tunnel/{leased.lease_hash}/tcp", headers=UPGRADE), 409)
+    assert "start it" in refusal(consumer.post(f"{url}/stop", json={}), 409)
+    assert "start it first" in refusal(consumer.get(f"{url}/metrics"), 409)
+    time.sleep(2.5)  # longer than from one look of the provider to the next
+    assert [status_at(client, leased.lease_hash) for client in (provider, consumer)] == ["stopped"] * 2
+    answer = consumer.post(f"{url}/start", json={})
+    assert (answer.status_code, answer.json()["status"]) == (200, "running"), answer.text
+    assert answers_on_ssh(devnet.member("consumer1").api_url, leased.lease_hash)
+    assert execute(provider, leased, "cat /data/file")["stdout"] == "kept\n"
+
+
+def test_a_reboot_is_told_in_the_leases_events(leased: Leased, provider: httpx.Client, consumer: httpx.Client) -> None:
+    boot = "cat /proc/sys/kernel/random/boot_id"
+    first = execute(provider, leased, boot)["stdout"].strip()
+    answer = consumer.post(f"/vms/{leased.lease_hash}/reboot", json={})
+    assert (answer.status_code, answer.json()["status"]) == (200, "running"), answer.text
+    second, text = execute(provider, leased, f"{boot}; cat /data/file")["stdout"].split()
+    assert second != first
+    assert text == "kept"
+    time.sleep(2.1)  # what is younger is not asked of the provider again
+    with consumer.stream("GET", f"/leases/{leased.lease_hash}/events") as events:
+        lines = itertools.takewhile(lambda line: not line.startswith(":"), events.iter_lines())
+        steps = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    told = {step["step"]: step["duration_ms"] for step in steps}
+    for word in ("disk_made", "booted", "ssh_answered", "attested", "accepted", "consumer_stop", "consumer_reboot"):
+        assert told[f"provider_{word}"] is not None, word
+    assert told["accepted"] >= told["provider_machine_ready"] > told["provider_ssh_answered"]
+    assert told["provider_consumer_reboot"] == answer.json()["duration_ms"]
 
 
 def test_the_lease_is_settled(devnet: Devnet, leased: Leased, consumer: httpx.Client) -> None:
