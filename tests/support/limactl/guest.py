@@ -115,7 +115,7 @@ def _spawn(instance: Instance, port: int) -> None:
         "-m", str(shape.memory >> 20), "-smp", f"{shape.cpus},sockets=1,cores={shape.cpus},threads=1",
         "-drive", "file=disk,if=virtio,discard=on",
         "-kernel", str(Path(os.environ["LIMACTL_DOUBLE_GUEST"]) / "vmlinuz"), "-initrd", "initrd",
-        "-append", "console=ttyS0 quiet panic=-1",
+        "-append", "console=ttyS0 quiet panic=-1 no_timer_check",
         "-netdev", f"user,id=net0,net=192.168.5.0/24,dhcpstart=192.168.5.15,hostfwd=tcp:127.0.0.1:{port}-:22",
         "-device", "virtio-net-pci,netdev=net0,romfile=", "-device", "virtio-rng-pci", "-display", "none",
         "-vga", "none", "-parallel", "none",

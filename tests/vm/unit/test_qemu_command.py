@@ -46,3 +46,9 @@ def test_a_guest_boots_by_our_kernel_or_by_its_own_disk_and_never_by_both():
     assert [word for word in COMMAND if "bootindex" in word] == []
     (seed,) = [word for word in own if "seed.iso" in word]
     assert "readonly=on" in seed
+
+
+def test_a_guests_kernel_does_not_test_its_timer():
+    """Emulated beside ten busy processes one in twenty panicked over it."""
+    (words,) = after("-append")
+    assert "no_timer_check" in words.split()

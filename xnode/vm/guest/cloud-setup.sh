@@ -11,7 +11,7 @@ mkdir -p "$root/boot/grub"
 cat >"$root/boot/grub/grub.cfg" <<-"END"
 	set timeout=0
 	menuentry guest {
-		linux /boot/vmlinuz root=/dev/vda1 rw console=ttyS0 net.ifnames=0 quiet panic=-1
+		linux /boot/vmlinuz root=/dev/vda1 rw console=ttyS0 net.ifnames=0 quiet panic=-1 no_timer_check
 		initrd /boot/initrd
 	}
 END
