@@ -48,6 +48,7 @@ def status_lines(found: dict[str, Any], now_ns: int) -> list[str]:
         f"node      {node['id']}  version {node['version']}",
         f"network   {node['network_id']}  genesis {short(node['genesis_hash'])}",
         f"account   {node['address']}",
+        *(f"listens   {address}" for address in node["addresses"]),
         f"roles     {roles}",
         f"ledger    {node['block_count']} blocks of {node['accounts']} accounts",
         f"sync      {sync_text(node['sync'])}",
