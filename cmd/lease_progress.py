@@ -90,7 +90,8 @@ class Watch:
                 if item["access_pub_key"] == self._key and item["lease_hash"] not in self._followed:
                     self._follow(item)
         if time.monotonic() - self._printed_at > STILL_WAITING_S:
-            self.say("still waiting " + ("for the machine" if self._followed else "for the block's proof of work, or for offers"))
+            what = "the machine" if self._followed else "the block's proof of work, or offers"
+            self.say(f"still waiting for {what}")
 
     def _follow(self, item: dict[str, Any]) -> None:
         self._followed.add(item["lease_hash"])
