@@ -155,7 +155,11 @@ def machines(node: NodeAccess, config: Config, *, boot: bool) -> Iterator[Findin
         hint = "start the node: it looks at limactl and its image before anything else"
         yield Finding("driver", "warn", f"{config.machine_driver} is not tried here", hint)
         return
-    settings = qemu_settings(node.data_dir, config)
+    try:
+        settings = qemu_settings(node.data_dir, config)
+    except Fault as fault:
+        yield Finding("settings", "fail", fault.code, str(fault))
+        return
     image = finding("image", lambda: _verified(settings.image_store, settings.default_image))
     yield image
     try:
@@ -165,6 +169,8 @@ def machines(node: NodeAccess, config: Config, *, boot: bool) -> Iterator[Findin
         yield Finding("accelerator", status, f"{choice.accelerator}: {choice.why}", hint)
     except Fault as fault:
         yield Finding("accelerator", "fail", str(fault), "mend `machine_accelerator`")
+    if settings.internet is not None:
+        yield finding("internet", lambda: _way_out(settings.internet, node.data_dir.root))
     if boot and image.status == "ok":
         yield finding("boot", lambda: _booted(settings, node.data_dir.root))
 
@@ -183,6 +189,12 @@ def _verified(store: Path, name: str) -> str:
     image = images.open_image(store, name)
     images.verify(image)
     return f"{image.name} is whole"
+
+
+def _way_out(terms: Any, folder: Path) -> str:
+    from xnode.vm.internet_trial import ask_resolver
+
+    return f"{terms.resolver} answered after {ask_resolver(terms, folder):.2f} s, asked as a machine would"
 
 
 def _booted(settings: Any, folder: Path) -> str:

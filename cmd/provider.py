@@ -56,6 +56,7 @@ def provider_lines(found: dict[str, Any]) -> list[str]:
         f"free      {', '.join(sizes)}",
         f"machines  {found['machines']}",
         f"limits    {found['limits']}",
+        f"internet  {found['internet']}",
     ]
     if found["orphans"]:
         lines.append(

@@ -18,7 +18,7 @@ def providers(node: NodeAccess, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    head = ("address", "vcpus", "memory_mb", "disk_gb", "leases", "multiplier", "images", "closed")
+    head = ("address", "vcpus", "memory_mb", "disk_gb", "leases", "multiplier", "internet", "images", "closed")
     print_table(head, [_row(item) for item in found], "no provider has been heard of; they announce once a minute")
 
 
@@ -44,4 +44,5 @@ def _row(item: dict[str, Any]) -> tuple[object, ...]:
     free = [f"{item[f'available_{name}']}/{item[name]}" for name in ("vcpus", "memory_mb", "disk_gb")]
     multiplier = f"{item.get('multiplier_milli', 1000) / 1000:g}"
     images = ", ".join(item.get("images", []))
-    return (short(item["address"]), *free, item["active_leases"], multiplier, images, item.get("closed", ""))
+    terms = (multiplier, item.get("internet", "none"), images, item.get("closed", ""))
+    return (short(item["address"]), *free, item["active_leases"], *terms)

@@ -50,6 +50,12 @@ class Config(NamedTuple):
     machine_uid_count: int = 65_536  # 0 to 1000000: how many; 0 runs all machines as nobody
     machine_disk_reserve_gb: int = 2  # 1 to 1024: disk of the host that no machine may be promised
     machine_memory_reserve_mb: int = 512  # 0 to 1048576: memory of the host, likewise
+    internet: str = "none"  # none or open: what machines reach beside their own SSH port
+    internet_resolver: str = ""  # the DNS resolver of machines, an IPv4 address; needed where internet is open
+    internet_closed: tuple[str, ...] = ()  # IPv4 networks that are closed besides those that always are
+    internet_links: str = "198.18.0.0/15"  # where the addresses of machines' links to this host come from, two each
+    internet_smtp: bool = False  # TCP port 25 is closed otherwise
+    internet_mbit: int = 0  # 0 to 100000: of each machine, each way; 0 is no cap
     tunnels_max: int = 100  # 1 to 10000
     tunnels_per_lease_max: int = 16  # 1 to 1000
     lima_weaker_isolation: bool = False  # must be true for machine_driver = "lima"
@@ -75,6 +81,7 @@ LIMITS: Final[dict[str, tuple[int, int]]] = {
     "machine_uid_count": (0, 1_000_000),
     "machine_disk_reserve_gb": (1, 1_024),
     "machine_memory_reserve_mb": (0, 1_048_576),
+    "internet_mbit": (0, 100_000),
     "tunnels_max": (1, 10_000),
     "tunnels_per_lease_max": (1, 1_000),
 }
@@ -122,6 +129,8 @@ def check_config(config: Config) -> Config:
         raise _fault("machine_accelerator must be auto, kvm or tcg")
     if config.machine_driver not in ("qemu", "lima"):
         raise _fault("machine_driver must be qemu or lima")
+    if config.internet not in ("none", "open"):
+        raise _fault("internet must be none or open")
     return config
 
 

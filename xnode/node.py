@@ -208,7 +208,9 @@ async def _hosting(stack: AsyncExitStack, data_dir: DataDir, config: Config) -> 
     log.info("machines run by %s on %s: %s", driver.name, driver.accelerator, driver.accelerator_reason)
     log.info("machines are held by %s", driver.limits)
     images = offered_images(data_dir, config)
-    terms = Terms(config.provider_multiplier_milli, driver.name, driver.accelerator, images, config.machine_image)
+    terms = Terms(
+        config.provider_multiplier_milli, driver.name, driver.accelerator, images, config.machine_image, driver.internet
+    )  # fmt: skip
     return Hosting(driver, _capacity(data_dir, config), terms, config.machine_orphan_grace_h * 3600)
 
 

@@ -219,6 +219,7 @@ class NodeService(NodePort):
             available=ad.available,
             machines=len(roles.machines()),
             orphans=roles.provider.orphans,
+            internet=ad.internet,
             limits=roles.limits,
         )
 
@@ -260,6 +261,7 @@ def _provider_view(ad: Ad) -> ProviderView:
         certificate_hash=ad.certificate_hash,
         driver=ad.driver,
         accelerator=ad.accelerator,
+        internet=ad.internet,
         last_seen=ad.timestamp,
         closed=ad.closed,
         images=ad.images,

@@ -22,7 +22,20 @@ ALICE = address_of("alice")
 KEY = key_of("alice")
 SOME = Resources(1, 2, 3)
 EXAMPLES: dict[Any, Any] = {
-    Ad: Ad(ALICE, SOME, Resources(0, 0, 0), 1, 1000, ZERO_HASH, "qemu", "kvm", ("debian", "ubuntu"), "draining", NOW),
+    Ad: Ad(
+        ALICE,
+        SOME,
+        Resources(0, 0, 0),
+        1,
+        1000,
+        ZERO_HASH,
+        "qemu",
+        "kvm",
+        "none",
+        ("debian", "ubuntu"),
+        "draining",
+        NOW,
+    ),
     Request: Request(Hash(b"r" * 32), ALICE, SOME, 3600, KEY.public_key, "", NOW),
     Offer: Offer(Hash(b"r" * 32), ALICE, 7, 1000, ZERO_HASH, "debian-12", NOW + 15, NOW),
     Decline: Decline(Hash(b"r" * 32), ALICE, "no_capacity", "vcpus: 4 asked, 2 free", SOME, SOME, NOW),

@@ -133,6 +133,7 @@ class MemoryNode(NodePort):
             certificate_hash=ZERO_HASH,
             driver="qemu",
             accelerator="kvm",
+            internet="open",
             last_seen=NOW,
             images=("debian", "tiny"),
         )

@@ -4,7 +4,7 @@ from typing import Final
 
 from xnode.api.calls import Api, Asked, Call
 from xnode.api.port import HostingView
-from xnode.api.schema import INTEGER, TEXT, record
+from xnode.api.schema import INTEGER, TEXT, record, word
 
 SIZES: Final = record(vcpus=INTEGER, memory_mb=INTEGER, disk_gb=INTEGER)
 HOSTING: Final = record(
@@ -14,6 +14,7 @@ HOSTING: Final = record(
     available=SIZES,
     machines=INTEGER,
     orphans=INTEGER,
+    internet=word("none", "open"),
     limits=TEXT,
 )
 

@@ -38,6 +38,7 @@ class ProviderView(NamedTuple):
     certificate_hash: Hash
     driver: str
     accelerator: str
+    internet: str  # what its machines reach beside their own SSH port: none, or open
     last_seen: int
     closed: str = ""  # why it takes no lease at all: draining or host_full
     images: tuple[str, ...] = ()
@@ -53,6 +54,7 @@ class HostingView(NamedTuple):
     available: Resources
     machines: int
     orphans: int  # machines whose lease the ledger does not know
+    internet: str  # as in its ad
     limits: str  # how memory and CPU of machines are held, for people
 
 

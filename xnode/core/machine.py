@@ -35,7 +35,7 @@ class Machine(NamedTuple):
     name: str  # "xnode-" + the first 12 characters of the lease hash
     status: MachineStatus
     host_key: PublicKey
-    ssh_port: int  # 0 while it does not run
+    ssh_port: int  # 0 while it does not run, and where its network is not this host's
     driver: str
     image: str
     accelerator: str

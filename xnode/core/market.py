@@ -44,6 +44,7 @@ class Ad(NamedTuple):
     certificate_hash: Hash
     driver: str  # qemu isolates its machines more than lima
     accelerator: str
+    internet: str  # what its machines reach beside their own SSH port: none, or open
     images: tuple[str, ...]
     closed: str  # "" where it takes leases, else why it takes none: draining or host_full
     timestamp: int

@@ -28,6 +28,7 @@ class Terms(NamedTuple):
     accelerator: str
     images: Callable[[], tuple[GuestImage, ...]]  # what the image store holds now
     default_image: str
+    internet: str = "none"  # as the driver says
 
 
 class Admission:

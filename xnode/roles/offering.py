@@ -71,6 +71,7 @@ class Offering:
             certificate_hash=ZERO_HASH,
             driver=self._terms.driver,
             accelerator=self._terms.accelerator,
+            internet=self._terms.internet,
             images=tuple(image.name for image in self._terms.images())[:LIST_ITEMS_MAX],
             closed=self._admission.closed(now),
             timestamp=now,

@@ -28,6 +28,7 @@ class Driver(ABC):
     name: str
     accelerator: str  # "kvm" or "tcg": what guests really run on
     room: HostRoom | None = None  # what the host had left at the last look; None where the driver does not look
+    internet: str = "none"  # what guests reach beside their own SSH port: "none", or "open"
     limits: str = "the guest's own size"  # how memory and CPU of machines are held, for people
     damaged: tuple[str, ...] = ()  # machines whose records `adopt` could not read, one message each
 

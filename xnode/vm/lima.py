@@ -46,6 +46,7 @@ class LimaDriver(LocalDriver):
     """Made by `open`."""
 
     name = "lima"
+    internet = "open"  # by Lima's own means, which close nothing
 
     def __init__(
         self, settings: LimaSettings, clock: Callable[[], int], random: Callable[[int], bytes],

@@ -5,6 +5,7 @@ from typing import Final
 BOOT_TIMEOUT_SECONDS: Final = 120.0  # from spawn to the first login; a tiny guest needs 3.5 to 6 s under emulation
 LOGIN_TIMEOUT_SECONDS: Final = 40.0  # from the console's marker to the first login
 LOGIN_ATTEMPT_SECONDS: Final = 15.0  # one attempt; emulated guests take up to 2 s for the key exchange
+DIAL_SECONDS: Final = 5.0  # to a port on loopback
 LOGIN_PAUSE_SECONDS: Final = 0.2  # between attempts: hammering an SSH server gets one throttled
 CONSOLE_POLL_SECONDS: Final = 0.05
 STATUS_POLL_SECONDS: Final = 1.0  # how often a booting machine's QEMU is asked whether it still runs
@@ -45,6 +46,13 @@ COMMANDS_AT_ONCE_MAX: Final = 8  # a machine
 COMMAND_GRACE_SECONDS: Final = 5.0  # the guest's own timer gets this much longer before its provider gives up
 STREAM_LINGER_SECONDS: Final = 1.0  # a command has ended, but something that it started still holds its output
 OUTPUT_BYTES_MAX: Final = 1 << 20  # a stream
+
+INTERNET_CONNECTIONS_MAX: Final = 1_024  # of one machine, at once: each takes a place in the host's table of them
+INTERNET_NEW_PER_SECOND_MAX: Final = 100  # connections that a machine may begin, once the burst is used up
+INTERNET_NEW_BURST: Final = 500
+INTERNET_TOOL_SECONDS: Final = 10.0  # one call of ip, nft or tc: 5 to 20 ms
+INTERNET_UPKEEP_SECONDS: Final = 30  # how often the host's rules are written anew
+INTERNET_ANSWER_SECONDS: Final = 3.0  # for the resolver to answer `xnode doctor`
 
 PROBE_SECONDS: Final = 10.0  # the KVM probe, its interpreter's start included
 KVM_INSTRUCTIONS_PER_SECOND_MIN: Final = 50_000_000

@@ -26,6 +26,7 @@ from xnode.vm.host_figures import HostFigures
 from xnode.vm.host_room import Tenant
 from xnode.vm.limits import CONSOLE_FOLLOW_SECONDS, CONSOLE_PATIENCE_SECONDS_MAX, FIGURES_SECONDS, RESUME_FREE_BYTES
 from xnode.vm.machine_keeper import UP, Entry, MachineKeeper
+from xnode.vm.net_namespace import dial
 from xnode.vm.state import Record
 
 LOG = logging.getLogger(__name__)
@@ -151,13 +152,11 @@ class LocalDriver(MachineKeeper):
 
     async def dial_ssh(self, lease_hash: Hash) -> trio.SocketStream:
         entry = self._running(lease_hash)
-        sock = trio.socket.socket()
         try:
-            await sock.connect(("127.0.0.1", entry.record.ssh_port))
+            sock = await trio.to_thread.run_sync(dial, entry.record.ssh_port, entry.inside)
         except OSError as error:
-            sock.close()
             raise shell.unreachable(error) from error
-        return trio.SocketStream(sock)
+        return trio.SocketStream(trio.socket.from_stdlib_socket(sock))
 
     async def console(self, lease_hash: Hash, position: int, patience: float = 0) -> ConsolePart:
         path = self._console_file(self._entry(lease_hash))

@@ -16,6 +16,7 @@ from xnode.vm import machine_files, shell, state
 from xnode.vm.asyncio_thread import AsyncioThread
 from xnode.vm.driver import Driver
 from xnode.vm.host_room import HostLimits
+from xnode.vm.qemu_process import Process
 from xnode.vm.state import Record
 
 LOG = logging.getLogger(__name__)
@@ -37,6 +38,11 @@ class Entry:
     def lease_hash(self) -> Hash:
         """Whose machine it is."""
         return self.record.spec.lease_hash
+
+    @property
+    def inside(self) -> Process | None:
+        """The process in whose network its SSH port is; None for the host's."""
+        return Process(self.record.pid, self.record.started_ticks) if self.record.has_internet else None
 
 
 class MachineKeeper(Driver):
@@ -99,7 +105,7 @@ class MachineKeeper(Driver):
     async def _address(self, entry: Entry, port: int) -> shell.Address:
         directory = machine_files.directory_of(self._root, entry.lease_hash)
         seed = await trio.to_thread.run_sync((directory / machine_files.PROVIDER_KEY).read_bytes)
-        return shell.Address(port, entry.record.host_key, seed)
+        return shell.Address(port, entry.record.host_key, seed, entry.inside)
 
     async def _move(self, entry: Entry, status: MachineStatus, reason: str = "", port: int = 0) -> None:
         """Notes a change, in memory and, unless the host's disk is full, durably."""

@@ -12,6 +12,7 @@ from xnode.core.faults import OperatorFault
 from xnode.core.market import GuestImage
 from xnode.vm.image_store import StoreOffer
 from xnode.vm.images import open_image
+from xnode.vm.internet_rules import InternetTerms, parse_terms
 from xnode.vm.lima import LimaDriver
 from xnode.vm.lima_settings import LimaSettings
 from xnode.vm.limits import LIMA_DISK_GB_MIN, LIMA_MEMORY_MB_MIN
@@ -53,7 +54,18 @@ def qemu_settings(data_dir: DataDir, config: Config) -> QemuSettings:
         users=UserRange(config.machine_uid_first, config.machine_uid_count if os.geteuid() == 0 else 0),
         disk_reserve_bytes=config.machine_disk_reserve_gb << 30,
         memory_reserve_mb=config.machine_memory_reserve_mb,
+        internet=internet_terms(config),
     )
+
+
+def internet_terms(config: Config) -> InternetTerms | None:
+    """What the operator opens, None for nothing; raises OperatorFault(bad_config)."""
+    if config.internet == "none":
+        return None
+    return parse_terms(
+        config.internet_resolver, config.internet_closed, config.internet_links,
+        opens_smtp=config.internet_smtp, mbit=config.internet_mbit,
+    )  # fmt: skip
 
 
 def lima_settings(data_dir: DataDir, config: Config) -> LimaSettings:
@@ -64,6 +76,12 @@ def lima_settings(data_dir: DataDir, config: Config) -> LimaSettings:
             ' lima_weaker_isolation = true if that is acceptable, or machine_driver = "qemu"'
         )
         raise OperatorFault("lima_isolates_less", message)
+    if config.internet != "none":
+        message = (
+            "guests under Lima reach the internet by Lima's own means, and what else they reach can't be closed:"
+            ' set machine_driver = "qemu", or take internet = "open" out of the settings'
+        )
+        raise OperatorFault("internet_not_by_lima", message)
     return LimaSettings(
         root=data_dir.lima / "machines",
         home=Path(config.lima_home) if config.lima_home else data_dir.lima / "home",

@@ -6,6 +6,7 @@ outlives the node, and the next run finds it by its UUID.
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -20,11 +21,13 @@ from xnode.vm.cgroups import Limit
 from xnode.vm.driver import Tell
 from xnode.vm.host_figures import HostFigures
 from xnode.vm.host_room import Tenant
+from xnode.vm.internet import Internet
 from xnode.vm.limits import DISK_GB_MIN, OVERHEAD_MB, POWER_OFF_SECONDS, QUIT_SECONDS
 from xnode.vm.local_driver import LocalDriver
 from xnode.vm.machine_keeper import UP, Entry
 from xnode.vm.machine_maker import MachineMaker
 from xnode.vm.machine_users import UserRange, is_mapped
+from xnode.vm.net_namespace import is_apart
 from xnode.vm.qemu_command import CONSOLE, DISK, Guest, qemu_command
 from xnode.vm.qemu_process import Identity, Process, find, gone, is_alive, kill, spawn
 from xnode.vm.qemu_settings import QemuSettings
@@ -49,6 +52,8 @@ class QemuDriver(LocalDriver):
         self._maker = MachineMaker(settings.root, settings.image_store, random)
         self._cgroups = cgroups.find()
         self._users = settings.users if is_mapped(settings.users) else UserRange(0, 0)
+        self._internet = Internet(settings.internet, settings.root)
+        self.internet = "open" if settings.internet else "none"
         users = "a user each" if self._users.size else f"all as user {self._user.uid}"
         self.limits = f"{self._cgroups.describe()}; {users}"
 
@@ -60,6 +65,7 @@ class QemuDriver(LocalDriver):
         """The driver until the block is left; machines run on after that. Probing KVM may take seconds."""
         settings.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         choice = await accelerator.choose(settings.accelerator, settings.identity(accelerator.kvm_groups()))
+        await trio.to_thread.run_sync(Internet(settings.internet, settings.root).check)
         async with open_asyncio_thread() as thread:
             driver = cls(settings, clock, random, choice, thread)
             try:
@@ -87,6 +93,7 @@ class QemuDriver(LocalDriver):
 
     async def refresh(self) -> tuple[Machine, ...]:
         await trio.to_thread.run_sync(self._cgroups.sweep)
+        await trio.to_thread.run_sync(self._internet.tend, self._clock())
         return await super().refresh()
 
     def _tenant(self, entry: Entry) -> Tenant:
@@ -116,14 +123,20 @@ class QemuDriver(LocalDriver):
             leftover.unlink(missing_ok=True)  # so that nothing of an earlier boot is taken for this one's
         spec, name = record.spec, machine_name(record.spec.lease_hash)
         size = max(1, spec.vcpus), record.memory_mb
-        command = qemu_command(Guest(name, record.uuid, self.accelerator, *size, record.boots_itself))
+        terms, user = self._internet.terms, self._user_of(record)
+        resolver = str(terms.resolver) if terms else ""
+        command = qemu_command(Guest(name, record.uuid, self.accelerator, *size, record.boots_itself, resolver))
         limit = max(spec.disk_gb, DISK_GB_MIN) * 9 // 8 + 1  # GiB: the disk, its format's tables, the console
-        process = await trio.to_thread.run_sync(spawn, command, run, self._user_of(record), limit << 30)
+        begin = partial(spawn, command, run, user, limit << 30)
+        if terms:
+            begin = partial(self._internet.within_new, spec.lease_hash, user.gid, begin)
+        process = await trio.to_thread.run_sync(begin)
         held = Limit(record.memory_mb + OVERHEAD_MB, max(1, spec.vcpus))
         await trio.to_thread.run_sync(self._cgroups.put, name, process.pid, held)
         entry.record = record._replace(
-            accelerator=self.accelerator, pid=process.pid, started_ticks=process.started_ticks
-        )
+            accelerator=self.accelerator, pid=process.pid, started_ticks=process.started_ticks,
+            has_internet=terms is not None,
+        )  # fmt: skip
         await self._move(entry, MachineStatus.PROVISIONING)
 
     async def _power_off(self, lease_hash: Hash, gently: bool) -> bool:
@@ -147,6 +160,7 @@ class QemuDriver(LocalDriver):
 
     async def _remove(self, lease_hash: Hash) -> None:
         self._cgroups.remove(machine_name(lease_hash))
+        await trio.to_thread.run_sync(self._internet.remove, lease_hash)
         await trio.to_thread.run_sync(machine_files.remove, self._root, lease_hash)
 
     async def _adopt(self, entry: Entry) -> None:
@@ -162,7 +176,8 @@ class QemuDriver(LocalDriver):
         if uuid != record.uuid:
             await self._move(entry, MachineStatus.FAILED, f"its QEMU can't be taken over: {uuid}")
             return
-        entry.record = record._replace(pid=process.pid, started_ticks=process.started_ticks)
+        apart = is_apart(process)
+        entry.record = record._replace(pid=process.pid, started_ticks=process.started_ticks, has_internet=apart)
         is_up = record.status in UP and port != 0
         status, reason = (record.status, record.reason) if is_up else (MachineStatus.PROVISIONING, "")
         await self._move(entry, status, reason, port)

@@ -17,11 +17,11 @@ CONSOLE: Final = "console"
 ERRORS: Final = "qemu.err"
 _SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 # `restrict=on` closes the host's loopback, its network and the names; `romfile=` spares the network boot ROM.
-_NETWORK: Final = "user,id=net0,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22"
+_NETWORK: Final = "user,id=net0,restrict={restrict},ipv6=off,hostfwd=tcp:127.0.0.1:0-:22"
 # No reboot: a panicked or rebooting guest ends its QEMU, and the node sees that. Emulated on a busy host a kernel that
 # tests its timer gives up ("IO-APIC + timer doesn't work"); under KVM it does not test it.
 KERNEL_WORDS: Final = "console=ttyS0 quiet panic=-1 no_timer_check"
-_DIRECT_KERNEL: Final = ("-kernel", KERNEL, "-initrd", INITRD, "-append", KERNEL_WORDS)
+_DIRECT_KERNEL: Final = ("-kernel", KERNEL, "-initrd", INITRD, "-append")
 _SEED_DISK: Final = (
     "-drive", f"id=seed0,if=none,format=raw,file={SEED},readonly=on",
     "-device", "virtio-blk-pci,drive=seed0,serial=seed",
@@ -37,20 +37,23 @@ class Guest(NamedTuple):
     vcpus: int
     memory_mb: int
     boots_itself: bool = False  # by its disk's boot loader, with a seed disk; else by our kernel and initrd
+    resolver: str = ""  # of a machine with internet, in a namespace whose rules say what it reaches; "" closes all
 
 
 def qemu_command(guest: Guest) -> tuple[str, ...]:
     """The argument vector (spec machines: q35, virtio, restricted user network, sandbox)."""
+    network = _NETWORK.format(restrict="off" if guest.resolver else "on")
+    words = f"{KERNEL_WORDS} xnode.resolver={guest.resolver}" if guest.resolver else KERNEL_WORDS
     return (
         PROGRAM, "-name", guest.name, "-uuid", guest.uuid,
         "-machine", "q35", "-accel", _ACCELERATORS[guest.accelerator], "-cpu", "max",
         "-smp", str(guest.vcpus), "-m", str(guest.memory_mb),
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-sandbox", _SANDBOX,
         "-chardev", f"file,id=console,path={CONSOLE},append=on", "-serial", "chardev:console",
-        "-netdev", _NETWORK, "-device", "virtio-net-pci,netdev=net0,romfile=",
+        "-netdev", network, "-device", "virtio-net-pci,netdev=net0,romfile=",
         "-drive", f"id=disk0,if=none,format=qcow2,file={DISK},discard=unmap",
         "-device", "virtio-blk-pci,drive=disk0,serial=root" + (",bootindex=0" if guest.boots_itself else ""),
-        *(_SEED_DISK if guest.boots_itself else _DIRECT_KERNEL),
+        *(_SEED_DISK if guest.boots_itself else (*_DIRECT_KERNEL, words)),
         "-device", "virtio-rng-pci",
         "-qmp", f"unix:{SOCKET_NAME},server=on,wait=off",
     )  # fmt: skip

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xnode.vm.host_room import HostLimits
+from xnode.vm.internet_rules import InternetTerms
 from xnode.vm.limits import (
     BOOT_TIMEOUT_SECONDS,
     DISK_RESERVE_BYTES,
@@ -33,6 +34,7 @@ class QemuSettings(NamedTuple):
     max_machines: int = MACHINES_MAX
     disk_reserve_bytes: int = DISK_RESERVE_BYTES
     memory_reserve_mb: int = MEMORY_RESERVE_MB
+    internet: InternetTerms | None = None  # machines reach nothing without it
 
     def host_limits(self) -> HostLimits:
         """What the machines may take."""

@@ -26,6 +26,8 @@ from xnode.vm.limits import (
     OUTPUT_BYTES_MAX,
     STREAM_LINGER_SECONDS,
 )
+from xnode.vm.net_namespace import dial
+from xnode.vm.qemu_process import Process
 
 TIMED_OUT: Final = 124
 _SIGNALLED: Final = 128
@@ -47,6 +49,7 @@ class Address(NamedTuple):
     port: int
     host_key: PublicKey
     login_seed: bytes
+    inside: Process | None = None  # in whose network the port is; None for the host's
 
     def __repr__(self) -> str:
         """Without the secret."""
@@ -151,8 +154,9 @@ async def connect(address: Address) -> Shell:
     host_key = asyncssh.import_public_key(ssh_keys.public_line(address.host_key))
     try:
         async with asyncio.timeout(LOGIN_ATTEMPT_SECONDS):
+            sock = await asyncio.to_thread(dial, address.port, address.inside)
             connection = await asyncssh.connect(
-                "127.0.0.1", address.port, username="root", client_keys=[login], known_hosts=([host_key], [], []),
+                sock=sock, username="root", client_keys=[login], known_hosts=([host_key], [], []),
                 config=None, agent_path=None, x509_trusted_certs=None, x509_trusted_cert_paths=[],
                 keepalive_interval=30,
             )  # fmt: skip

@@ -35,6 +35,7 @@ class Record(NamedTuple):
     ssh_port: int = 0
     uid: int = 0  # QEMU's user, where the machine has one of its own
     boots_itself: bool = False  # by its disk's boot loader; else by our kernel and initrd
+    has_internet: bool = False  # its QEMU is in a network namespace of its own, and there `ssh_port` is too
 
     @property
     def uuid(self) -> str:
@@ -51,7 +52,7 @@ class Record(NamedTuple):
 
     def machine(self, driver: str) -> Machine:
         """The value that the roles see."""
-        port = self.ssh_port if self.status is MachineStatus.RUNNING else 0
+        port = self.ssh_port if self.status is MachineStatus.RUNNING and not self.has_internet else 0
         return Machine(
             self.spec, machine_name(self.spec.lease_hash), self.status, self.host_key, port, driver, self.image,
             self.accelerator, self.created_at, self.state_since, self.reason,

@@ -16,6 +16,14 @@ def test_the_guest_reaches_nothing_and_only_ssh_is_forwarded_on_loopback():
     assert network.split(",")[2:] == ["restrict=on", "ipv6=off", "hostfwd=tcp:127.0.0.1:0-:22"]
 
 
+def test_a_machine_with_internet_is_told_its_resolver_and_only_ssh_is_forwarded():
+    command = qemu_command(Guest("xnode-abc", "1-2-3", "tcg", 2, 512, resolver="9.9.9.9"))
+    values = dict(pairwise(command))
+    assert values["-netdev"].split(",")[2:] == ["restrict=off", "ipv6=off", "hostfwd=tcp:127.0.0.1:0-:22"]
+    assert values["-append"].endswith(" xnode.resolver=9.9.9.9")
+    assert "xnode.resolver" not in " ".join(COMMAND)
+
+
 def test_qemu_is_sandboxed_and_has_no_defaults():
     (sandbox,) = after("-sandbox")
     assert sandbox.startswith("on,")

@@ -11,6 +11,7 @@ ip link set lo up
 ip addr add 10.0.2.15/24 dev eth0
 ip link set eth0 up
 ip route add default via 10.0.2.2
+resolver=$(sed -n 's/.*xnode\.resolver=\([0-9.]*\).*/\1/p' /proc/cmdline)
 
 # What the consumer added stays; what the lease brings is always there.
 mkdir -p -m 700 /root/root/.ssh
@@ -22,6 +23,7 @@ chmod 600 /root/root/.ssh/authorized_keys
 mkdir -p -m 700 /root/etc/dropbear
 cp /seed/host_key /root/etc/dropbear/host_key
 chmod 600 /root/etc/dropbear/host_key
+[ -z "$resolver" ] || [ -s /root/etc/resolv.conf ] || echo "nameserver $resolver" >/root/etc/resolv.conf
 [ -s /root/etc/hostname ] || cp /seed/hostname /root/etc/hostname
 rm -r /seed
 

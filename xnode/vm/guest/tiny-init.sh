@@ -15,6 +15,8 @@ ip link set lo up
 ip addr add 10.0.2.15/24 dev eth0
 ip link set eth0 up
 ip route add default via 10.0.2.2
+resolver=$(sed -n 's/.*xnode\.resolver=\([0-9.]*\).*/\1/p' /proc/cmdline)
+[ -z "$resolver" ] || echo "nameserver $resolver" >/etc/resolv.conf
 
 mkdir -p /root/.ssh /etc/dropbear
 mv /seed/authorized_keys /root/.ssh/authorized_keys
