@@ -170,9 +170,19 @@ def machines(node: NodeAccess, config: Config, *, boot: bool) -> Iterator[Findin
     except Fault as fault:
         yield Finding("accelerator", "fail", str(fault), "mend `machine_accelerator`")
     if settings.internet is not None:
-        yield finding("internet", lambda: _way_out(settings.internet, node.data_dir.root))
+        yield internet(settings.internet, node.data_dir.root)
     if boot and image.status == "ok":
         yield finding("boot", lambda: _booted(settings, node.data_dir.root))
+
+
+def internet(terms: Any, folder: Path) -> Finding:
+    """Whether machines can be given a way out, and the resolver answers there."""
+    from xnode.vm.internet_trial import ask_resolver
+
+    def look() -> str:
+        return f"{terms.resolver} answered after {ask_resolver(terms, folder):.2f} s, asked as a machine would"
+
+    return finding("internet", look)
 
 
 def finding(name: str, look: Callable[[], str]) -> Finding:
@@ -189,12 +199,6 @@ def _verified(store: Path, name: str) -> str:
     image = images.open_image(store, name)
     images.verify(image)
     return f"{image.name} is whole"
-
-
-def _way_out(terms: Any, folder: Path) -> str:
-    from xnode.vm.internet_trial import ask_resolver
-
-    return f"{terms.resolver} answered after {ask_resolver(terms, folder):.2f} s, asked as a machine would"
 
 
 def _booted(settings: Any, folder: Path) -> str:

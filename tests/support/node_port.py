@@ -241,7 +241,9 @@ class MemoryNode(NodePort):
 
     async def hosting(self) -> HostingView:
         closed = "draining" if self.drained else ""
-        return HostingView(closed, NOW * self.drained, Resources(8, 16, 100), Resources(4, 8, 50), 2, 0, "cgroup v2")
+        return HostingView(
+            closed, NOW * self.drained, Resources(8, 16, 100), Resources(4, 8, 50), 2, 0, "open", "cgroup v2"
+        )
 
     async def drain(self, is_on: bool) -> HostingView:
         await self._enter("drain", is_on)

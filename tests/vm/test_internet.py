@@ -14,7 +14,7 @@ from tests.support import internet_world as world
 from tests.support.qemu import CHECKOUT
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow]
-SECONDS = 300
+SECONDS = 600
 OPEN = [f"{host}:80" for host in (world.SITE, *world.NEAR)]
 STILL_OPEN = [f"{world.SITE}:80"]
 
@@ -31,11 +31,15 @@ def heard(tiny_image, tmp_path_factory) -> dict[str, Any]:
     return told
 
 
-def test_a_host_that_does_not_forward_is_told_what_to_do_and_the_trial_leaves_nothing(heard):
-    refused, answered, left = heard["unfit"]
-    assert refused.startswith("internet_unavailable: ")
-    assert "sysctl -w net.ipv4.ip_forward=1" in refused
-    assert (answered, left) == ("answered", "[]")
+def test_doctor_says_what_a_host_lacks_asks_the_resolver_and_leaves_nothing(heard):
+    *findings, left = heard["doctor"]
+    (name, closed, code, hint), silent, fit = findings
+    assert (name, closed, code) == ("internet", "fail", "internet_unavailable")
+    assert "sysctl -w net.ipv4.ip_forward=1" in hint
+    assert silent[1:3] == ["fail", "internet_silent"]
+    assert fit[1] == "ok"
+    assert fit[2].startswith("9.9.9.9 answered after ")
+    assert left == []
 
 
 def test_everything_that_a_machine_is_kept_from_answers_the_host(heard):
