@@ -278,6 +278,24 @@ async def test_what_is_promised_survives_a_restart(village: Village, autojump_cl
     assert len(disk.machines) == 1
 
 
+async def test_why_a_boot_failed_is_told_while_its_machine_is_being_ended(
+    village: Village, autojump_clock: object
+) -> None:
+    await village.start_market("alice", bob=ROOMY)
+    village.disk("bob").boots_to_fail = 1
+    driver = village.nodes["bob"].roles.driver
+    assert driver is not None
+    stop = driver.stop
+
+    async def slow_stop(lease_hash: Hash) -> Machine:
+        await trio.sleep(10)
+        return await stop(lease_hash)
+
+    driver.stop = slow_stop  # type: ignore[method-assign]
+    with pytest.raises(Fault, match="did not answer on SSH"):
+        await village.nodes["alice"].roles.consumer.request(FORM)
+
+
 async def test_nothing_is_kept_of_declined_leases(village: Village, autojump_clock: object) -> None:
     await village.start_market("alice", bob=ROOMY)
     village.disk("bob").boots_to_fail = 1

@@ -248,11 +248,12 @@ class Provider:
             watch.step("disk_made")
             await self._driver.start(lease.lease_hash, watch.step)
         except BOOT_FAULTS as fault:
-            code = fault.code
+            code, self._faults[lease.lease_hash] = fault.code, str(fault)  # before anybody sees the strike
             self._strikes.update(lease.lease_hash, lambda item: on_failed_boot(item, code))
             await self._give_up(lease)
             raise
         self._strikes.update(lease.lease_hash, on_boot)
+        self._faults.pop(lease.lease_hash, None)
         watch.step("ssh_answered")
         watch.whole("machine_ready", "it answers on SSH")
 
