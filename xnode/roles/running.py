@@ -332,8 +332,10 @@ class Roles:
     async def _serve_progress(self, peer_id: PeerId, args: Args) -> Args:
         match args:
             case (bytes(lease_hash), int(after)) if self.provider:
-                told = self.log.since(Hash(lease_hash), after) if self._is_consumer(peer_id, Hash(lease_hash)) else ()
-                return (*self.provider.progress(Hash(lease_hash)), steps_wire(told))
+                phase, reason = self.provider.progress(Hash(lease_hash))
+                if not self._is_consumer(peer_id, Hash(lease_hash)):  # why, and each step, may tell of its guest
+                    return (phase, "", ())
+                return (phase, reason, steps_wire(self.log.since(Hash(lease_hash), after)))
         return ("waiting", "this node hosts no machines", ())
 
     async def _serve_withdraw(self, peer_id: PeerId, args: Args) -> Args:
