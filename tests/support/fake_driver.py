@@ -18,10 +18,12 @@ from xnode.core.machine import (
     machine_name,
 )
 from xnode.core.orphan import Proof
+from xnode.core.pool import SpareProof
 from xnode.core.values import Hash, PublicKey
-from xnode.vm.driver import BOOTED, Driver, Tell, nobody
+from xnode.vm.driver import BOOTED, MOVED_IN, Driver, Tell, nobody
 
 BOOT_SECONDS = 5.0
+ARRIVE_SECONDS = 0.2  # what a spare needs to become a lease's machine
 
 
 class Disk:
@@ -32,6 +34,9 @@ class Disk:
         self.destroyed: dict[Hash, Proof] = {}
         self.consoles: dict[Hash, bytes] = {}
         self.boots: Counter[Hash] = Counter()
+        self.arriving: set[Hash] = set()  # leases whose machine was a spare and has no consumer's key yet
+        self.arrived: set[Hash] = set()
+        self.spares_spoilt = False
         self.boots_to_fail = 0
         self.boot_seconds = BOOT_SECONDS
         self.adopt_seconds = 0.0
@@ -54,6 +59,7 @@ class FakeDriver(Driver):
     """Keeps the contract of `Driver`; a machine that was booting when its node died stays in provisioning."""
 
     name = "fake"
+    has_pool = True
     accelerator = "tcg"
 
     def __init__(self, disk: Disk, clock: Callable[[], int]) -> None:
@@ -84,6 +90,29 @@ class FakeDriver(Driver):
             raise WrongState("machine_differs", "this lease's machine was made to another specification")
         return machine
 
+    async def full_image(self, image: str) -> str:
+        await trio.lowlevel.checkpoint()
+        return image or "default"
+
+    async def take(self, spare: Hash, spec: MachineSpec) -> Machine:
+        await trio.lowlevel.checkpoint()
+        machine = self.disk.machines.get(spec.lease_hash)
+        if machine is not None:
+            if machine.spec != spec:
+                raise WrongState("machine_differs", "this lease's machine is another one")
+            return machine
+        was = self._known(spare)
+        if not was.spec.is_spare or spec.is_spare:
+            raise WrongState("not_a_spare", "only a spare becomes a lease's machine")
+        sizes = (was.spec.vcpus, was.spec.memory_mb, was.image)
+        fits = sizes == (spec.vcpus, spec.memory_mb, await self.full_image(spec.image))
+        if self.disk.spares_spoilt or was.status is not MachineStatus.RUNNING or not fits:
+            raise MachineFault("spare_unfit", "the spare can't become the lease's machine")
+        self.disk.arriving.add(spec.lease_hash)
+        del self.disk.machines[spare]
+        self.disk.machines[spec.lease_hash] = was._replace(spec=spec, name=machine_name(spec.lease_hash))
+        return self._set(spec.lease_hash, MachineStatus.PROVISIONING)
+
     async def start(self, lease_hash: Hash, tell: Tell = nobody) -> Machine:
         await trio.lowlevel.checkpoint()
         status = self._known(lease_hash).status
@@ -94,6 +123,8 @@ class FakeDriver(Driver):
         return await self._boot(lease_hash, tell)
 
     async def _boot(self, lease_hash: Hash, tell: Tell) -> Machine:
+        if lease_hash in self.disk.arriving:
+            return await self._arrive(lease_hash, tell)
         self.disk.boots[lease_hash] += 1
         self.disk.consoles[lease_hash] = b""
         self._set(lease_hash, MachineStatus.PROVISIONING)
@@ -107,6 +138,13 @@ class FakeDriver(Driver):
             raise MachineFault(self.disk.fault_code, "the machine did not answer on SSH in time")
         self.disk.consoles[lease_hash] += b"up\n"
         tell(BOOTED)
+        return self._set(lease_hash, MachineStatus.RUNNING, ssh_port=22)
+
+    async def _arrive(self, lease_hash: Hash, tell: Tell) -> Machine:
+        await trio.sleep(ARRIVE_SECONDS)
+        self.disk.arriving.discard(lease_hash)
+        self.disk.arrived.add(lease_hash)
+        tell(MOVED_IN)
         return self._set(lease_hash, MachineStatus.RUNNING, ssh_port=22)
 
     async def stop(self, lease_hash: Hash) -> Machine:
@@ -139,6 +177,9 @@ class FakeDriver(Driver):
         await trio.lowlevel.checkpoint()
         if proof.lease_hash != lease_hash:
             raise NotAllowed("wrong_proof", "the proof is of another lease's end, so this machine stays")
+        machine = self.disk.machines.get(lease_hash)
+        if isinstance(proof, SpareProof) and machine is not None and not machine.spec.is_spare:
+            raise NotAllowed("not_a_spare", "the proof says that nobody leased it, but somebody has: it stays")
         self._interrupt(lease_hash)
         if self.disk.machines.pop(lease_hash, None) is not None:
             self.disk.destroyed[lease_hash] = proof

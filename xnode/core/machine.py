@@ -1,9 +1,11 @@
 """What the roles and the machine drivers tell each other about virtual machines: plain values (section 12)."""
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from xnode.core.values import Hash, PublicKey
+
+NOBODY: Final = PublicKey(bytes(32))  # no key at all: nobody can hold it
 
 
 class MachineStatus(StrEnum):
@@ -26,6 +28,11 @@ class MachineSpec(NamedTuple):
     disk_gb: int
     access_key: PublicKey
     image: str  # "" means the driver's default image
+
+    @property
+    def is_spare(self) -> bool:
+        """Whether it is nobody's yet: a machine of the pool (pool.py), by an id of its own in place of a lease's."""
+        return self.access_key == NOBODY
 
 
 class Machine(NamedTuple):

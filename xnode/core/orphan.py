@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from xnode.core.faults import WrongState
 from xnode.core.lease import EndProof, LeaseRecord
+from xnode.core.pool import SpareProof
 from xnode.core.values import NS, Hash
 
 LOOK_COUNTS_MAX: Final = 60 * NS  # ns by which one look may lengthen the watch
@@ -36,7 +37,7 @@ class OrphanProof(NamedTuple):
     unknown_for: int  # ns
 
 
-Proof = EndProof | OrphanProof  # what destroys a machine
+Proof = EndProof | OrphanProof | SpareProof  # what destroys a machine
 
 
 def look(watch: OrphanWatch | None, now: int, *, is_synced: bool) -> OrphanWatch:

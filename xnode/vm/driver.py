@@ -10,11 +10,13 @@ from typing import Final
 
 import trio
 
+from xnode.core.faults import NotAllowed
 from xnode.core.machine import ConsolePart, ExecResult, HostRoom, Machine, MachineFigures, MachineSpec
 from xnode.core.orphan import Proof
 from xnode.core.values import Hash
 
 Tell = Callable[[str], object]
+MOVED_IN: Final = "moved_in"  # told when a former spare has taken the lease's name and key, and no other lets in
 BOOTED: Final = "booted"  # told when the guest has said that its SSH server starts; the login comes after that
 
 
@@ -29,12 +31,24 @@ class Driver(ABC):
     accelerator: str  # "kvm" or "tcg": what guests really run on
     room: HostRoom | None = None  # what the host had left at the last look; None where the driver does not look
     internet: str = "none"  # what guests reach beside their own SSH port: "none", or "open"
+    room_beside_spares: HostRoom | None = None  # the same with spares counted as what they take; `room` leaves them out
+    has_pool: bool = False  # whether it can boot spares and make them a lease's machine
     limits: str = "the guest's own size"  # how memory and CPU of machines are held, for people
     damaged: tuple[str, ...] = ()  # machines whose records `adopt` could not read, one message each
 
     @abstractmethod
     async def create(self, spec: MachineSpec) -> Machine:
         """Prepares a machine's files (disk, seed, host key) durably; repeated for the same spec it changes nothing."""
+
+    @abstractmethod
+    async def full_image(self, image: str) -> str:
+        """The content-addressed name of what leases get for an image's name now; NotAllowed(no_pool) without a pool."""
+
+    @abstractmethod
+    async def take(self, spare: Hash, spec: MachineSpec) -> Machine:
+        """Makes a running spare, created with the key NOBODY, the machine of a lease: durably, before its consumer's
+        key is anywhere; `start` then puts that in, or boots the machine anew. Done already is success. Whatever it
+        raises, the spare is still one: NotFound, WrongState, MachineFault(spare_unfit), NotAllowed(no_pool)."""
 
     @abstractmethod
     async def start(self, lease_hash: Hash, tell: Tell = nobody) -> Machine:
@@ -65,7 +79,8 @@ class Driver(ABC):
 
     @abstractmethod
     async def destroy(self, lease_hash: Hash, proof: Proof) -> None:
-        """Ends it and removes its files; only with the proof that its lease is over, or is none; gone is success."""
+        """Ends it and removes its files; only with the proof that its lease is over, or is none, or that it never was
+        leased, which a machine that is no spare refuses; gone is success."""
 
     @abstractmethod
     async def execute(self, lease_hash: Hash, command: str, timeout: float) -> ExecResult:
@@ -98,3 +113,8 @@ class Driver(ABC):
     @abstractmethod
     def machines(self) -> tuple[Machine, ...]:
         """What was true at the last look, without waiting, sorted by lease hash."""
+
+
+def no_pool(driver: str) -> NotAllowed:
+    """What a driver without a pool answers to everything about it."""
+    return NotAllowed("no_pool", f"the driver {driver} boots no machines beforehand: leave machine_pool empty")

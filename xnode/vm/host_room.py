@@ -36,10 +36,11 @@ class Tenant(NamedTuple):
     pid: int
 
 
-def look(limits: HostLimits, tenants: Sequence[Tenant]) -> HostRoom:
-    """What is left now; never below zero."""
-    disk = free_bytes(limits.folder) - limits.disk_reserve_bytes - sum(growth_bytes(item) for item in tenants)
-    available = psutil.virtual_memory().available // _MIB
+def look(limits: HostLimits, tenants: Sequence[Tenant], spares: Sequence[Tenant] = ()) -> HostRoom:
+    """What is left now, and would be if the spares were gone; never below zero."""
+    free = free_bytes(limits.folder) + sum(_used_bytes(item) for item in spares)
+    disk = free - limits.disk_reserve_bytes - sum(growth_bytes(item) for item in tenants)
+    available = psutil.virtual_memory().available // _MIB + sum(_resident_mb(item) for item in spares)
     memory = available - limits.memory_reserve_mb - sum(_memory_growth_mb(item) for item in tenants)
     return HostRoom(max(0, limits.machines_max - len(tenants)), max(0, memory), max(0, disk // _GIB), OVERHEAD_MB)
 
@@ -52,15 +53,21 @@ def free_bytes(root: Path) -> int:
 
 def growth_bytes(tenant: Tenant) -> int:
     """By how much its disk may yet grow."""
-    used = tenant.disk.stat().st_blocks * 512 if tenant.disk.exists() else 0
-    return max(0, tenant.disk_gb * _GIB - used)
+    return max(0, tenant.disk_gb * _GIB - _used_bytes(tenant))
+
+
+def _used_bytes(tenant: Tenant) -> int:
+    return tenant.disk.stat().st_blocks * 512 if tenant.disk.exists() else 0
 
 
 def _memory_growth_mb(tenant: Tenant) -> int:
-    resident = 0
-    if tenant.pid:
-        try:
-            resident = psutil.Process(tenant.pid).memory_info().rss // _MIB
-        except psutil.Error:
-            resident = 0  # it has just ended
-    return max(0, tenant.memory_mb + OVERHEAD_MB - resident)
+    return max(0, tenant.memory_mb + OVERHEAD_MB - _resident_mb(tenant))
+
+
+def _resident_mb(tenant: Tenant) -> int:
+    if not tenant.pid:
+        return 0
+    try:
+        return int(psutil.Process(tenant.pid).memory_info().rss) // _MIB
+    except psutil.Error:
+        return 0  # it has just ended

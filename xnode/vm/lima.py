@@ -17,7 +17,7 @@ from xnode.core.machine import Machine, MachineSpec, MachineStatus, machine_name
 from xnode.core.values import Hash
 from xnode.vm import accelerator, console, host_figures, lima_files, lima_seed, machine_files, qmp, shell, ssh_keys
 from xnode.vm.asyncio_thread import AsyncioThread, open_asyncio_thread
-from xnode.vm.driver import BOOTED, Tell
+from xnode.vm.driver import BOOTED, Tell, no_pool
 from xnode.vm.host_figures import HostFigures
 from xnode.vm.host_room import Tenant
 from xnode.vm.lima_settings import Account, LimaSettings, prepare
@@ -87,6 +87,12 @@ class LimaDriver(LocalDriver):
     async def refresh(self) -> tuple[Machine, ...]:
         self._seen = await self._lima.instances()
         return await super().refresh()
+
+    async def full_image(self, image: str) -> str:  # noqa: ARG002 - the port's
+        raise no_pool(self.name)
+
+    async def take(self, spare: Hash, spec: MachineSpec) -> Machine:  # noqa: ARG002 - the port's
+        raise no_pool(self.name)
 
     async def _make(self, spec: MachineSpec) -> Record:
         if spec.image not in ("", self._settings.image_name):

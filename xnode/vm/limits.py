@@ -31,6 +31,7 @@ CONSOLE_PART_BYTES_MAX: Final = 64 << 10
 CONSOLE_PATIENCE_SECONDS_MAX: Final = 60.0
 CONSOLE_FOLLOW_SECONDS: Final = 0.2  # between looks for more
 FIGURES_SECONDS: Final = 8.0  # how long the guest has to tell its own
+ARRIVAL_SECONDS: Final = 20.0  # until a spare's guest has taken the lease's name and key
 RECORD_BYTES_MAX: Final = 64 << 10
 
 LIMACTL_SECONDS: Final = 60.0  # one command that waits for nothing

@@ -18,9 +18,10 @@ from xnode.core.faults import Fault, MachineFault, NotAllowed, Unavailable, Wron
 from xnode.core.lease import Resources
 from xnode.core.machine import ConsolePart, ExecResult, Machine, MachineFigures, MachineSpec, MachineStatus
 from xnode.core.orphan import Proof
+from xnode.core.pool import SpareProof
 from xnode.core.values import Hash
 from xnode.vm import console, guest_figures, host_room, machine_files, qmp, shell, state
-from xnode.vm.driver import Tell, nobody
+from xnode.vm.driver import Tell, no_pool, nobody
 from xnode.vm.guest_figures import GuestFigures
 from xnode.vm.host_figures import HostFigures
 from xnode.vm.host_room import Tenant
@@ -55,6 +56,8 @@ class LocalDriver(MachineKeeper):
             return self._machine(entry)
 
     def _check_new(self, spec: MachineSpec) -> None:
+        if spec.is_spare and not self.has_pool:
+            raise no_pool(self.name)
         if len(self._entries) >= self._host_limits.machines_max:
             message = f"this node keeps at most {self._host_limits.machines_max} machines at once"
             raise Unavailable("machines_full", message, retryable=True)
@@ -131,15 +134,22 @@ class LocalDriver(MachineKeeper):
     async def destroy(self, lease_hash: Hash, proof: Proof) -> None:
         if proof.lease_hash != lease_hash:
             raise NotAllowed("wrong_proof", "the proof is of another lease's end, so this machine stays")
+        self._check_proof(lease_hash, proof)
         self._interrupt_boot(lease_hash)
         async with self._creating, contextlib.AsyncExitStack() as stack:
             entry = self._entries.get(lease_hash)
             if entry is not None:
                 await stack.enter_async_context(entry.lock)
                 await self._close_shell(entry)
+            self._check_proof(lease_hash, proof)  # it may have been leased while we waited
             await self._power_off(lease_hash, gently=False)
             await self._remove(lease_hash)
             self._entries.pop(lease_hash, None)
+
+    def _check_proof(self, lease_hash: Hash, proof: Proof) -> None:
+        born_so = [entry.record for entry in self._entries.values() if entry.record.born == lease_hash]
+        if isinstance(proof, SpareProof) and any(not record.spec.is_spare for record in born_so):
+            raise NotAllowed("not_a_spare", "the proof says that nobody leased it, but somebody has: it stays")
 
     async def execute(self, lease_hash: Hash, command: str, timeout: float) -> ExecResult:
         shell.check_command(command, timeout)
@@ -191,6 +201,8 @@ class LocalDriver(MachineKeeper):
                 LOG.error("%s", fault)
                 damaged.append(str(fault))
                 continue
+            if directory.name != record.spec.lease_hash.hex():  # the node died while a spare became a lease's machine
+                await trio.to_thread.run_sync(machine_files.rename, self._root, directory, record.spec.lease_hash)
             if record.spec.lease_hash not in self._entries:
                 self._entries[record.spec.lease_hash] = entry = Entry(record)
                 await self._adopt(entry)
@@ -199,13 +211,18 @@ class LocalDriver(MachineKeeper):
 
     async def _check_room(self, spec: MachineSpec, least_disk_gb: int) -> None:
         await self._look_at_host()
-        shortage = host_shortage(Resources(spec.vcpus, 0, max(spec.disk_gb, least_disk_gb)), self.room)
+        needed = Resources(spec.vcpus, 0, max(spec.disk_gb, least_disk_gb))
+        shortage = host_shortage(needed, self.room_beside_spares)
         if shortage:
             raise Unavailable("disk_full", shortage)
 
     async def _look_at_host(self) -> None:
-        tenants = [self._tenant(entry) for entry in self._entries.values()]
-        self.room = await trio.to_thread.run_sync(host_room.look, self._host_limits, tenants)
+        spares = [self._tenant(entry) for entry in self._entries.values() if entry.record.spec.is_spare]
+        others = [self._tenant(entry) for entry in self._entries.values() if not entry.record.spec.is_spare]
+        self.room = await trio.to_thread.run_sync(host_room.look, self._host_limits, others, spares)
+        self.room_beside_spares = self.room
+        if spares:
+            self.room_beside_spares = await trio.to_thread.run_sync(host_room.look, self._host_limits, others + spares)
 
     async def refresh(self) -> tuple[Machine, ...]:
         await self._look_at_host()

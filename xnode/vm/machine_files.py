@@ -2,6 +2,8 @@
 
     <root>/<lease hash>/machine.json    the record            (the node's, 0600)
     <root>/<lease hash>/provider_key    32 bytes, the node's own login (0600)
+    <root>/<lease hash>/spare_keys      of a spare, and until its first lease has it: 64 bytes, the login that it was
+                                        booted with and its SSH host key (0600)
     <root>/<lease hash>/run/            QEMU's working directory and all that it may touch: vmlinuz, initrd with the
                                         keys (0600), root.qcow2, disk.qcow2, console, qmp.sock, qemu.err; of an image
                                         that boots itself seed.iso with the keys (0600) and base.qcow2 instead
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from xnode.core.values import Hash
-from xnode.vm import machine_seed
+from xnode.vm import machine_seed, state
 from xnode.vm.durable import create_file, link_or_copy, remove_tree, sync_directory
 from xnode.vm.images import INITRD, Image
 from xnode.vm.machine_seed import Seeds
@@ -23,6 +25,8 @@ from xnode.vm.qemu_process import Identity
 from xnode.vm.state import Record
 
 PROVIDER_KEY: Final = "provider_key"
+SPARE_KEYS: Final = "spare_keys"
+_SEED_BYTES: Final = 32
 UNFINISHED: Final = ".new"
 _GOING: Final = ".gone"
 
@@ -45,6 +49,8 @@ def prepare(root: Path, record: Record, image: Image, seeds: Seeds) -> Path:
     run.mkdir(parents=True, mode=0o700)
     unfinished.chmod(0o700)
     create_file(unfinished / PROVIDER_KEY, seeds.provider)
+    if record.spec.is_spare:
+        create_file(unfinished / SPARE_KEYS, seeds.provider + seeds.host)
     if image.boots_itself:
         create_file(run / SEED, machine_seed.disk(record.spec, seeds))
     else:
@@ -81,6 +87,40 @@ def publish(unfinished: Path) -> Path:
     unfinished.rename(final)
     sync_directory(final.parent)
     return final
+
+
+def rename(root: Path, directory: Path, lease_hash: Hash) -> None:
+    """Gives a spare's directory the name of its lease, durably; its QEMU works on in it."""
+    directory.rename(directory_of(root, lease_hash))
+    sync_directory(root)
+
+
+def turn(root: Path, spare: Hash, record: Record) -> None:
+    """Makes a spare's directory that of its lease; where the record can't be written it is the spare's again."""
+    directory, final = directory_of(root, spare), directory_of(root, record.spec.lease_hash)
+    rename(root, directory, record.spec.lease_hash)
+    try:
+        state.save(final, record)
+    except OSError:
+        rename(root, final, spare)
+        raise
+
+
+def spare_keys(directory: Path) -> tuple[bytes, bytes]:
+    """The seeds of the login that a spare was booted with and of its host key; empty where it has arrived."""
+    path = directory / SPARE_KEYS
+    keys = path.read_bytes() if path.exists() else b""
+    return keys[:_SEED_BYTES], keys[_SEED_BYTES:]
+
+
+def reseed(directory: Path, record: Record, image: Image, seeds: Seeds, user: Identity) -> None:
+    """Makes the next boot of a former spare give it the lease's name and keys. Reads nothing of `run`: it is QEMU's."""
+    fresh = directory / INITRD
+    create_file(fresh, (image.directory / INITRD).read_bytes() + machine_seed.archive(record.spec, seeds))
+    if os.geteuid() == 0:
+        os.chown(fresh, user.uid, user.gid)
+    fresh.rename(directory / "run" / INITRD)
+    sync_directory(directory / "run")
 
 
 def remove(root: Path, lease_hash: Hash) -> None:

@@ -33,6 +33,7 @@ class Entry:
         self.boot: trio.CancelScope | None = None
         self.shell: shell.Shell | None = None
         self.shell_lock = trio.Lock()
+        self.has_grown = True  # a spare's disk, when it was leased; not known of one that an earlier run has leased
 
     @property
     def lease_hash(self) -> Hash:

@@ -30,9 +30,11 @@ class MachineMaker:
 
     async def make(self, spec: MachineSpec, image_name: str, accelerator: str, user: Identity, now: int) -> Record:
         """Makes it; `now` in ns. Raises OperatorFault, MachineFault or CallerFault (see images.py)."""
-        if not is_valid_point(spec.access_key):  # an all-zero key, say, would let anybody in
-            raise CallerFault("bad_access_key", "the access key is no ed25519 public key")
+        check_access_key(spec)
         image = await trio.to_thread.run_sync(self._open, image_name)
+        if spec.is_spare and image.boots_itself:
+            message = f"image {image_name} boots itself, by cloud-init, and can't be booted before it is leased"
+            raise OperatorFault("no_pool", message)
         if max(spec.disk_gb, DISK_GB_MIN) < image.least.disk_gb:
             message = f"image {image_name} needs a disk of at least {image.least.disk_gb} GiB"
             raise CallerFault("disk_too_small", message)
@@ -51,6 +53,26 @@ class MachineMaker:
                 await trio.to_thread.run_sync(remove_tree, unfinished)
             raise
         return record
+
+    async def renew(self, record: Record, user: Identity, now: int) -> Record:
+        """Makes the machine of a spare's lease anew, as if there had been no spare, in its place."""
+        await trio.to_thread.run_sync(machine_files.remove, self._root, record.spec.lease_hash)
+        return await self.make(record.spec, record.image, record.accelerator, user, now)
+
+    def new_login(self) -> bytes:
+        """A fresh key of the provider's."""
+        return ssh_keys.new_seed(self._random)
+
+    async def full_name(self, image: str) -> str:
+        """See `Driver.full_image`."""
+        return (await trio.to_thread.run_sync(images.open_image, self._store, image)).name
+
+    async def reseed(self, record: Record, provider_seed: bytes, host_seed: bytes, user: Identity) -> None:
+        """See `machine_files.reseed`."""
+        directory = machine_files.directory_of(self._root, record.spec.lease_hash)
+        image = await trio.to_thread.run_sync(self._open, record.image)
+        seeds = Seeds(provider_seed, host_seed, self._random)
+        await trio.to_thread.run_sync(machine_files.reseed, directory, record, image, seeds, user)
 
     def _open(self, name: str) -> Image:
         image = images.open_image(self._store, name)
@@ -85,6 +107,12 @@ class MachineMaker:
     def _publish(self, unfinished: Path, record: Record) -> None:
         state.save(unfinished, record)
         machine_files.publish(unfinished)
+
+
+def check_access_key(spec: MachineSpec) -> None:
+    """Raises CallerFault(bad_access_key): most texts of 32 bytes are no key, and some would let anybody in."""
+    if not spec.is_spare and not is_valid_point(spec.access_key):
+        raise CallerFault("bad_access_key", "the access key is no ed25519 public key")
 
 
 def _fingerprint(image: Image) -> object:

@@ -78,7 +78,8 @@ def _user_data(spec: MachineSpec, seeds: Seeds) -> dict[str, object]:
 
 
 def _keys(spec: MachineSpec, seeds: Seeds) -> list[str]:
-    return [ssh_keys.public_line(key) for key in (spec.access_key, ssh_keys.public_key_of(seeds.provider))]
+    consumers = () if spec.is_spare else (spec.access_key,)
+    return [ssh_keys.public_line(key) for key in (*consumers, ssh_keys.public_key_of(seeds.provider))]
 
 
 def _iso(files: dict[str, bytes]) -> bytes:

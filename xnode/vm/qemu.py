@@ -18,12 +18,11 @@ from xnode.vm import accelerator, cgroups, console, host_figures, machine_files,
 from xnode.vm.asyncio_thread import AsyncioThread, open_asyncio_thread
 from xnode.vm.boot import Boot
 from xnode.vm.cgroups import Limit
-from xnode.vm.driver import Tell
+from xnode.vm.driver import MOVED_IN, Tell
 from xnode.vm.host_figures import HostFigures
 from xnode.vm.host_room import Tenant
 from xnode.vm.internet import Internet
 from xnode.vm.limits import DISK_GB_MIN, OVERHEAD_MB, POWER_OFF_SECONDS, QUIT_SECONDS
-from xnode.vm.local_driver import LocalDriver
 from xnode.vm.machine_keeper import UP, Entry
 from xnode.vm.machine_maker import MachineMaker
 from xnode.vm.machine_users import UserRange, is_mapped
@@ -31,10 +30,11 @@ from xnode.vm.net_namespace import is_apart
 from xnode.vm.qemu_command import CONSOLE, DISK, Guest, qemu_command
 from xnode.vm.qemu_process import Identity, Process, find, gone, is_alive, kill, spawn
 from xnode.vm.qemu_settings import QemuSettings
+from xnode.vm.spares import SpareDriver
 from xnode.vm.state import Record
 
 
-class QemuDriver(LocalDriver):
+class QemuDriver(SpareDriver):
     """Made by `open`."""
 
     name = "qemu"
@@ -75,8 +75,11 @@ class QemuDriver(LocalDriver):
 
     async def _make(self, spec: MachineSpec) -> Record:
         await self._check_room(spec, DISK_GB_MIN)
-        image = spec.image or self._settings.default_image
+        image = spec.image or self._default_image()
         return await self._maker.make(spec, image, self.accelerator, self._new_user(spec.lease_hash), self._clock())
+
+    def _default_image(self) -> str:
+        return self._settings.default_image
 
     def _new_user(self, lease_hash: Hash) -> Identity:
         if not self._users.size:
@@ -101,6 +104,9 @@ class QemuDriver(LocalDriver):
         return Tenant(disk, max(made.spec.disk_gb, DISK_GB_MIN), made.memory_mb, made.pid)
 
     async def _bring_up(self, entry: Entry, tell: Tell) -> None:
+        if entry.record.is_arriving and await self._arrive(entry):
+            tell(MOVED_IN)
+            return
         if entry.record.status in UP and self._is_alive(entry):
             if entry.record.status is MachineStatus.PAUSED:
                 await self._unpause(entry)
@@ -121,15 +127,14 @@ class QemuDriver(LocalDriver):
         record, run = entry.record, self._run_directory(entry.lease_hash)
         for leftover in (run / CONSOLE, run / qmp.SOCKET_NAME):
             leftover.unlink(missing_ok=True)  # so that nothing of an earlier boot is taken for this one's
-        spec, name = record.spec, machine_name(record.spec.lease_hash)
+        spec, name = record.spec, machine_name(record.born)
         size = max(1, spec.vcpus), record.memory_mb
         terms, user = self._internet.terms, self._user_of(record)
         resolver = str(terms.resolver) if terms else ""
         command = qemu_command(Guest(name, record.uuid, self.accelerator, *size, record.boots_itself, resolver))
-        limit = max(spec.disk_gb, DISK_GB_MIN) * 9 // 8 + 1  # GiB: the disk, its format's tables, the console
-        begin = partial(spawn, command, run, user, limit << 30)
+        begin = partial(spawn, command, run, user, self._file_limit(record), is_spare=spec.is_spare)
         if terms:
-            begin = partial(self._internet.within_new, spec.lease_hash, user.gid, begin)
+            begin = partial(self._internet.within_new, record.born, user.gid, begin)
         process = await trio.to_thread.run_sync(begin)
         held = Limit(record.memory_mb + OVERHEAD_MB, max(1, spec.vcpus))
         await trio.to_thread.run_sync(self._cgroups.put, name, process.pid, held)
@@ -139,8 +144,16 @@ class QemuDriver(LocalDriver):
         )  # fmt: skip
         await self._move(entry, MachineStatus.PROVISIONING)
 
+    def _file_limit(self, record: Record) -> int:
+        gib = max(record.spec.disk_gb, DISK_GB_MIN) * 9 // 8 + 1  # the disk, its format's tables, the console
+        return gib << 30
+
+    def _born(self, lease_hash: Hash) -> Hash:
+        entry = self._entries.get(lease_hash)
+        return entry.record.born if entry is not None else lease_hash
+
     async def _power_off(self, lease_hash: Hash, gently: bool) -> bool:
-        process = await trio.to_thread.run_sync(find, state.machine_uuid(lease_hash))
+        process = await trio.to_thread.run_sync(find, state.machine_uuid(self._born(lease_hash)))
         if process is None:
             return False
         steps = ((qmp.power_button, POWER_OFF_SECONDS), (qmp.leave, QUIT_SECONDS)) if gently else ()
@@ -159,8 +172,8 @@ class QemuDriver(LocalDriver):
         return self._run_directory(entry.lease_hash)
 
     async def _remove(self, lease_hash: Hash) -> None:
-        self._cgroups.remove(machine_name(lease_hash))
-        await trio.to_thread.run_sync(self._internet.remove, lease_hash)
+        self._cgroups.remove(machine_name(self._born(lease_hash)))
+        await trio.to_thread.run_sync(self._internet.remove, self._born(lease_hash))
         await trio.to_thread.run_sync(machine_files.remove, self._root, lease_hash)
 
     async def _adopt(self, entry: Entry) -> None:

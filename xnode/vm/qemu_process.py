@@ -52,16 +52,19 @@ class _Outliving(subprocess.Popen[bytes]):
         """Popen's own would warn; `is_alive` reaps the child once it has ended."""
 
 
-def spawn(argv: Sequence[str], directory: Path, user: Identity, file_bytes_max: int) -> Process:
+def spawn(argv: Sequence[str], directory: Path, user: Identity, file_bytes_max: int, is_spare: bool = False) -> Process:
     """Starts QEMU in its run directory; changing there comes before giving up our rights. No file that it
-    writes, its disk and its console, may outgrow `file_bytes_max`, even while no node looks. Raises OperatorFault."""
+    writes, its disk and its console, may outgrow `file_bytes_max`, even while no node looks. Raises OperatorFault.
+
+    Of a spare, whose disk may yet be a larger one, the limit may be raised: see `set_file_limit`."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     if shutil.which(argv[0], path=_ENVIRONMENT["PATH"]) is None:
         raise OperatorFault("qemu_missing", f"there is no {argv[0]}: install qemu-system-x86 and qemu-utils")
+    limit = f"--fsize={file_bytes_max}:" + ("" if is_spare else str(file_bytes_max))
     errors = os.open(directory / ERRORS, flags, 0o600)
     try:
         child = _Outliving(
-            ("prlimit", f"--fsize={file_bytes_max}", "--", *argv), cwd=directory,
+            ("prlimit", limit, "--", *argv), cwd=directory,
             env=_ENVIRONMENT, umask=0o077, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, **user.popen_arguments(),
         )  # fmt: skip
@@ -70,6 +73,17 @@ def spawn(argv: Sequence[str], directory: Path, user: Identity, file_bytes_max: 
     finally:
         os.close(errors)
     return Process(child.pid, started_ticks(child.pid))
+
+
+async def set_file_limit(process: Process, user: Identity, file_bytes_max: int) -> None:
+    """Gives a running QEMU another limit, for good. As its user, for who may do that at all; raises MachineFault."""
+    argv = ("prlimit", f"--pid={process.pid}", f"--fsize={file_bytes_max}:{file_bytes_max}")
+    result = await trio.run_process(
+        argv, check=False, capture_stdout=True, capture_stderr=True, **user.popen_arguments()
+    )
+    if result.returncode:
+        complaint = result.stderr.decode(errors="replace").strip()
+        raise MachineFault("limits_failed", f"process {process.pid} can't be given another limit: {complaint}")
 
 
 def started_ticks(pid: int) -> int:

@@ -20,6 +20,7 @@ from xnode.core.faults import MachineFault
 from xnode.vm.limits import QMP_SECONDS
 
 SOCKET_NAME: Final = "qmp.sock"
+DISK_ID: Final = "disk0"
 INTERNAL_ERROR: Final = "internal-error"
 IO_ERROR: Final = "io-error"  # the host could not write its disk; QEMU waits for `cont`
 _FORWARD: Final = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)\s")
@@ -63,6 +64,12 @@ async def resume(directory: Path) -> None:
     """Lets a paused machine run on (QEMU pauses one whose host disk was full)."""
     async with _monitor(directory) as monitor:
         await monitor.execute("cont")
+
+
+async def resize_disk(directory: Path, size_bytes: int) -> None:
+    """Gives its disk another virtual size, which the guest learns at once; never a smaller one."""
+    async with _monitor(directory) as monitor:
+        await monitor.execute("block_resize", {"device": DISK_ID, "size": size_bytes})
 
 
 async def leave(directory: Path) -> None:

@@ -147,24 +147,55 @@ class _Output(asyncssh.SSHClientSession[bytes]):
         return ExecResult(self._exit_code, stdout, stderr, duration_ms, self._truncated)
 
 
-async def connect(address: Address) -> Shell:
-    """Logs in as root; raises MachineFault(ssh_unreachable), or MachineFault(wrong_host_key) for another machine."""
+class _Keys(asyncssh.SSHClient):
+    """Offers its keys one after another, each once the one before it was refused."""
+
+    def __init__(self, seeds: tuple[bytes, ...]) -> None:
+        self._left = list(seeds)
+
+    def public_key_auth_requested(self) -> asyncssh.SSHKey | None:
+        return _private_key(self._left.pop(0)) if self._left else None
+
+    @property
+    def all_offered(self) -> bool:
+        """Whether it was the last one that let us in."""
+        return not self._left
+
+
+def _private_key(seed: bytes) -> asyncssh.SSHKey:
+    return asyncssh.import_private_key(ssh_keys.openssh_private(seed, _check_bytes))
+
+
+async def connect(address: Address, refused_seed: bytes = b"") -> Shell:
+    """Logs in as root, after a key that must be refused where one is given.
+
+    Raises MachineFault: ssh_unreachable, wrong_host_key for another machine, key_not_removed.
+    """
     _name_this_user()
-    login = asyncssh.import_private_key(ssh_keys.openssh_private(address.login_seed, _check_bytes))
+    keys = _Keys((refused_seed, address.login_seed) if refused_seed else (address.login_seed,))
     host_key = asyncssh.import_public_key(ssh_keys.public_line(address.host_key))
     try:
         async with asyncio.timeout(LOGIN_ATTEMPT_SECONDS):
             sock = await asyncio.to_thread(dial, address.port, address.inside)
             connection = await asyncssh.connect(
+<<<<<<< HEAD
                 sock=sock, username="root", client_keys=[login], known_hosts=([host_key], [], []),
                 config=None, agent_path=None, x509_trusted_certs=None, x509_trusted_cert_paths=[],
                 keepalive_interval=30,
+=======
+                "127.0.0.1", address.port, username="root", client_keys=None, client_factory=lambda: keys,
+                known_hosts=([host_key], [], []), config=None, agent_path=None, x509_trusted_certs=None,
+                x509_trusted_cert_paths=[], keepalive_interval=30,
+>>>>>>> 19526cb (Spares: QEMU machines booted for nobody become a lease's machine; the pool's table)
             )  # fmt: skip
     except asyncssh.HostKeyNotVerifiable as error:
         message = "the SSH server behind the machine's port does not hold the machine's host key"
         raise MachineFault("wrong_host_key", message) from error
     except (asyncssh.Error, OSError) as error:
         raise unreachable(error) from error
+    if not keys.all_offered:
+        connection.abort()
+        raise MachineFault("key_not_removed", "the machine still lets the key in that it was booted with")
     return Shell(connection)
 
 

@@ -55,7 +55,7 @@ def _build(files: list[Path], work: Path, image: Path, report: Callable[[str], N
 
 def tiny_entries(tree: Path, found: kernel.Kernel) -> list[Entry]:
     """The whole file system."""
-    programs = [libraries.find_program(tree, name) for name in ("dropbear", "mke2fs")]
+    programs = [libraries.find_program(tree, name) for name in ("dropbear", "mke2fs", "resize2fs")]
     return [
         *(cpio.directory(name) for name in _FOLDERS),
         cpio.directory("root", 0o700),

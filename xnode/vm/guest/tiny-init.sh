@@ -22,6 +22,8 @@ mkdir -p /root/.ssh /etc/dropbear
 mv /seed/authorized_keys /root/.ssh/authorized_keys
 mv /seed/host_key /etc/dropbear/host_key
 hostname -F /seed/hostname
+read -r id </proc/sys/kernel/random/uuid
+echo "${id//-/}" >/etc/machine-id
 rm -r /seed
 chmod 700 /root /root/.ssh
 
