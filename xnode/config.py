@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, get_type_hints
 from xnode.core.faults import OperatorFault
 from xnode.core.genesis import Genesis, parse_genesis, render_genesis
 from xnode.core.keys import SEED_BYTES, SigningKey
+from xnode.core.pool import parse_wants
 from xnode.core.price import MULTIPLIER_DEFAULT, MULTIPLIER_MAX, MULTIPLIER_MIN
 
 PRIVATE_MODE: Final = 0o600
@@ -45,6 +46,7 @@ class Config(NamedTuple):
     machine_accelerator: str = "auto"  # auto, kvm or tcg
     machine_boot_timeout_s: int = 120  # 5 to 600
     machines_max: int = 100  # 1 to 1000
+    machine_pool: tuple[str, ...] = ()  # booted before they are leased: image:vcpus:memory_mb:disk_gb:number
     machine_orphan_grace_h: int = 72  # 1 to 8760: how long a machine is kept whose lease the ledger does not know
     machine_uid_first: int = 1_900_000_000  # 0 to 4000000000: users of machines, where the node is root
     machine_uid_count: int = 65_536  # 0 to 1000000: how many; 0 runs all machines as nobody
@@ -131,6 +133,8 @@ def check_config(config: Config) -> Config:
         raise _fault("machine_driver must be qemu or lima")
     if config.internet not in ("none", "open"):
         raise _fault("internet must be none or open")
+    if parse_wants(config.machine_pool) and config.machine_driver != "qemu":
+        raise _fault('machine_pool needs machine_driver = "qemu": lima boots no machines beforehand')
     return config
 
 

@@ -30,6 +30,7 @@ from xnode.config import LOOPBACK, Config, DataDir
 from xnode.core.faults import Fault, OperatorFault
 from xnode.core.genesis import Genesis
 from xnode.core.lease import Resources
+from xnode.core.pool import parse_wants
 from xnode.loop_watch import LoopWatch
 from xnode.net.handshake import Handshake, Hello
 from xnode.net.network import NetSettings, Network, open_network
@@ -211,7 +212,8 @@ async def _hosting(stack: AsyncExitStack, data_dir: DataDir, config: Config) -> 
     terms = Terms(
         config.provider_multiplier_milli, driver.name, driver.accelerator, images, config.machine_image, driver.internet
     )  # fmt: skip
-    return Hosting(driver, _capacity(data_dir, config), terms, config.machine_orphan_grace_h * 3600)
+    grace, pool = config.machine_orphan_grace_h * 3600, parse_wants(config.machine_pool)
+    return Hosting(driver, _capacity(data_dir, config), terms, grace, pool)
 
 
 def _capacity(data_dir: DataDir, config: Config) -> Resources:
@@ -259,12 +261,15 @@ def _published(network: Network, rpc: Rpc, handshake: Handshake, topics: Topics,
 
 
 def _hosting_figures(roles: Roles) -> dict[str, int]:
-    if roles.provider is None or roles.drain is None:
+    if roles.provider is None or roles.drain is None or roles.spares is None:
         return {}
+    ready, wanted = roles.spares.count()
     return {
         "machines": len(roles.machines()),
         "orphans": roles.provider.orphans,
         "draining": int(roles.drain.since > 0),
+        "pool_ready": ready,
+        "pool_wanted": wanted,
     }
 
 

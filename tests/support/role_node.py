@@ -18,6 +18,7 @@ from xnode.core.lease import LeaseRecord, LeaseState, Resources
 from xnode.core.ledger import AccountRecord, supply_balances
 from xnode.core.market import GuestImage, LeaseForm
 from xnode.core.orphan import OrphanProof
+from xnode.core.pool import SpareProof, Want
 from xnode.core.values import NS, Address, Asset, Hash
 from xnode.net.handshake import Handshake, Hello
 from xnode.net.network import Network
@@ -73,6 +74,7 @@ class Setup(NamedTuple):
     slow_start: float = 0.0
     work: float = 0.0
     orphan_grace: int = 3600
+    pool: tuple[Want, ...] = ()
     images: tuple[GuestImage, ...] = (GuestImage("debian-12", 256, 1), GuestImage("roomy", 2048, 50))
 
 
@@ -226,7 +228,7 @@ class Village:
         if setup.capacity is not None:
             terms = Terms(setup.multiplier_milli, "fake", "tcg", lambda: setup.images, setup.images[0].name)
             driver = self.drivers.get(setup.name) or FakeDriver(self.disk(setup.name), clock)
-            hosting = Hosting(driver, setup.capacity, terms, setup.orphan_grace)
+            hosting = Hosting(driver, setup.capacity, terms, setup.orphan_grace, setup.pool)
         settings = Settings(setup.timekeeper, hosting, TunnelLimits())
         return make_roles(setup.name, store, topics, network, clock, settings, setup.work)
 
@@ -253,7 +255,7 @@ def check_destroyed(node: RoleNode, disk: Disk) -> None:
     """Every machine that was destroyed had its proof, and this ledger agrees with it."""
     for lease_hash, proof in disk.destroyed.items():
         lease = node.lease(lease_hash)
-        if isinstance(proof, OrphanProof):
+        if isinstance(proof, OrphanProof | SpareProof):
             assert lease is None
             continue
         assert lease is not None

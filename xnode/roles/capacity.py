@@ -47,6 +47,10 @@ class Capacity:
         leased = [resources for lease_hash, resources in self._leased().items() if lease_hash not in made]
         return [*leased, *self._reservations.held(now, promise)]
 
+    def unleased(self) -> Resources:
+        """What is on offer and not leased, promised or not."""
+        return minus(self.capacity, self._leased().values())
+
     def _leased(self) -> dict[Hash, Resources]:
         accepted = {lease.lease_hash: lease.resources for lease in self.leases(LeaseState.ACCEPTED)}
         return self._admitted | accepted

@@ -25,10 +25,11 @@ from xnode.roles.attesting import Attesting
 from xnode.roles.author import Author, Draft
 from xnode.roles.capacity import LEASES_MAX, Capacity
 from xnode.roles.confirmation import is_confirmed
-from xnode.roles.lease_log import LeaseLog
+from xnode.roles.lease_log import LeaseLog, Stopwatch
 from xnode.roles.orphan_book import OrphanBook
 from xnode.roles.power_book import PowerBook
 from xnode.roles.pulse import Pulse
+from xnode.roles.spares import Spares
 from xnode.roles.strike_book import StrikeBook
 from xnode.store.store import Store
 from xnode.vm.driver import Driver
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 LOOK_EVERY: Final = 2.0  # seconds between looks when nothing fires
 RETRY_AFTER: Final = 3.0  # seconds before a failed step is tried again
 BOOT_FAULTS: Final = (MachineFault, OperatorFault, Unavailable, CallerFault)  # told to stop is none of them
+Pair = tuple[Hash, LeaseRecord | None, Machine | None]
 WITHDRAWN: Final = "withdrawn"  # note space: lease hash -> nothing
 
 
@@ -56,6 +58,7 @@ class Provider:
         strikes: StrikeBook,
         orphans: OrphanBook,
         power: PowerBook,
+        spares: Spares,
         log: LeaseLog,
         changed: Pulse,
         clock: Callable[[], int],
@@ -72,6 +75,7 @@ class Provider:
         self._strikes = strikes
         self._orphans = orphans
         self._power = power
+        self._spares = spares
         self._log = log
         self._changed = changed
         self._clock = clock
@@ -137,6 +141,7 @@ class Provider:
             await self._driver.refresh()
         except MachineFault as fault:
             log.warning("the machines can't be looked at: %s", fault)
+        await self._spares.look_at_images()
         pairs = self._pairs()
         self._forget_all_but({lease_hash for lease_hash, _, _ in pairs} | self.busy)
         self._orphans.keep_only({lease_hash for lease_hash, lease, _ in pairs if lease is None})
@@ -152,6 +157,14 @@ class Provider:
                     self._step, action, lease_hash, lease, name=f"lease {lease_hash.hex()[:12]} {action}"
                 )
 
+        if self._spares.is_used:
+            self._act_on_spares(nursery, pairs)
+
+    def _act_on_spares(self, nursery: trio.Nursery, pairs: list[Pair]) -> None:
+        waiting = {lease_hash for lease_hash, lease, _ in pairs if lease and lease.state is LeaseState.CREATED}
+        is_closed = bool(self._admission.closed(self._clock()))
+        self._spares.act(nursery, waiting | self.busy, is_calm=not self.busy, is_closed=is_closed)
+
     def _forget_all_but(self, current: set[Hash]) -> None:
         """A lease that ended without a machine, as a declined one does, is not met again."""
         self._capacity.keep_only(current)
@@ -161,9 +174,10 @@ class Provider:
             for lease_hash in memory.keys() - current:
                 del memory[lease_hash]
 
-    def _pairs(self) -> list[tuple[Hash, LeaseRecord | None, Machine | None]]:
+    def _pairs(self) -> list[Pair]:
         """Every lease that is live or has a machine here, with that machine."""
-        machines = {machine.spec.lease_hash: machine for machine in self._driver.machines()}
+        ours = (machine for machine in self._driver.machines() if not self._spares.owns(machine))
+        machines = {machine.spec.lease_hash: machine for machine in ours}
         leases = {
             lease.lease_hash: lease
             for state in (LeaseState.ACCEPTED, LeaseState.CREATED)
@@ -244,8 +258,7 @@ class Provider:
         """Each step of it with its time."""
         watch = self._log.stopwatch(lease.lease_hash)
         try:
-            await self._driver.create(self._spec(lease))
-            watch.step("disk_made")
+            await self._make(lease, watch)
             await self._driver.start(lease.lease_hash, watch.step)
         except BOOT_FAULTS as fault:
             code, self._faults[lease.lease_hash] = fault.code, str(fault)  # before anybody sees the strike
@@ -256,6 +269,17 @@ class Provider:
         self._faults.pop(lease.lease_hash, None)
         watch.step("ssh_answered")
         watch.whole("machine_ready", "it answers on SSH")
+
+    async def _make(self, lease: LeaseRecord, watch: Stopwatch) -> None:
+        """The machine, one of the pool or a new one; it does not run yet."""
+        spec = self._spec(lease)
+        if self._machine(lease.lease_hash) is None:
+            if await self._spares.give(spec):
+                watch.step("from_pool", "a machine that runs already becomes this lease's")
+                return
+            await self._spares.make_room(lease.resources)
+        await self._driver.create(spec)
+        watch.step("disk_made")
 
     def _spec(self, lease: LeaseRecord) -> MachineSpec:
         """What its machine was made to, or is to be made to."""

@@ -16,6 +16,7 @@ from xnode.core.ledger import Effects
 from xnode.core.machine import Machine
 from xnode.core.machine_calls import METHOD as MACHINE_METHOD
 from xnode.core.orphan import ORPHAN_GRACE_DEFAULT
+from xnode.core.pool import Want
 from xnode.core.state_chain import StateEffects
 from xnode.core.values import Address, Hash
 from xnode.net.handshake import Handshake
@@ -50,6 +51,7 @@ from xnode.roles.provider import Provider
 from xnode.roles.quorum import Quorum, look
 from xnode.roles.reclaiming import Reclaiming
 from xnode.roles.replica import Replica
+from xnode.roles.spares import Spares
 from xnode.roles.steering import Steering
 from xnode.roles.strike_book import StrikeBook
 from xnode.roles.sync_view import SyncView
@@ -72,6 +74,7 @@ class Hosting(NamedTuple):
     capacity: Resources
     terms: Terms
     orphan_grace: int = ORPHAN_GRACE_DEFAULT  # s
+    pool: tuple[Want, ...] = ()  # machines that stand ready
 
 
 class Settings(NamedTuple):
@@ -148,6 +151,7 @@ class Roles:
         self.state_sync.on_met = self.sync.kick
         self.drain: Drain | None = None
         self.acts: Acts | None = None
+        self.spares: Spares | None = None
         self.provider: Provider | None = None
         self.offering: Offering | None = None
         if settings.hosting is not None:
@@ -168,8 +172,9 @@ class Roles:
         self.add_peer = network.add_peer
 
     def machines(self) -> tuple[Machine, ...]:
-        """What this node hosts."""
-        return self.driver.machines() if self.driver else ()
+        """What this node hosts, without the spares, which are nobody's."""
+        found = self.driver.machines() if self.driver else ()
+        return tuple(item for item in found if not (self.spares and self.spares.owns(item)))
 
     def quorum(self) -> Quorum:
         """Whether what is voted on can be confirmed now."""
@@ -193,6 +198,8 @@ class Roles:
             notes.append(f"takes no new leases: {closed}")
         if self.provider and self.provider.orphans:
             notes.append(f"{self.provider.orphans} without a lease")
+        if self.spares and self.spares.is_used:
+            notes.append("{} of {} in the pool ready".format(*self.spares.count()))
         return ", ".join(notes)
 
     def is_synced(self) -> bool:
@@ -252,6 +259,10 @@ class Roles:
             self.charter,
         )
         power = PowerBook(self.store)
+        spares = self.spares = Spares(
+            self.store, hosting.driver, capacity, hosting.pool, hosting.terms.default_image, self.replica.changed,
+            self._outside.clock, self._outside.random,
+        )  # fmt: skip
         provider = Provider(
             self.store,
             self._genesis,
@@ -263,6 +274,7 @@ class Roles:
             StrikeBook(self.store),
             OrphanBook(self.store, hosting.orphan_grace),
             power,
+            spares,
             self.log,
             self.replica.changed,
             self._outside.clock,

@@ -178,15 +178,9 @@ async def connect(address: Address, refused_seed: bytes = b"") -> Shell:
         async with asyncio.timeout(LOGIN_ATTEMPT_SECONDS):
             sock = await asyncio.to_thread(dial, address.port, address.inside)
             connection = await asyncssh.connect(
-<<<<<<< HEAD
-                sock=sock, username="root", client_keys=[login], known_hosts=([host_key], [], []),
-                config=None, agent_path=None, x509_trusted_certs=None, x509_trusted_cert_paths=[],
-                keepalive_interval=30,
-=======
-                "127.0.0.1", address.port, username="root", client_keys=None, client_factory=lambda: keys,
+                sock=sock, username="root", client_keys=None, client_factory=lambda: keys,
                 known_hosts=([host_key], [], []), config=None, agent_path=None, x509_trusted_certs=None,
                 x509_trusted_cert_paths=[], keepalive_interval=30,
->>>>>>> 19526cb (Spares: QEMU machines booted for nobody become a lease's machine; the pool's table)
             )  # fmt: skip
     except asyncssh.HostKeyNotVerifiable as error:
         message = "the SSH server behind the machine's port does not hold the machine's host key"
