@@ -1,5 +1,5 @@
-"""`scripts/bench vm`: from a confirmed lease to the first SSH command that has run, as ratios to the bare boot of the same
-guest by a plain QEMU command line; in turns, on a network of five processes. Prints where the time goes.
+"""`scripts/bench vm`: from a confirmed lease to the first SSH command that has run, as ratios to the bare boot of the
+same guest by a plain QEMU command line; in turns, on a network of five processes. Prints where the time goes.
 
 The clock of a lease starts when its block is confirmed at the provider and ends when OpenSSH, through the tunnel of the
 consumer's node, has run a command; it is started as soon as the lease request returns. Bare: from the start of QEMU

@@ -216,7 +216,7 @@ class FakeDriver(Driver):
 
     async def refresh(self) -> tuple[Machine, ...]:
         await trio.lowlevel.checkpoint()
-        self.room = self.disk.room
+        self.room = self.room_beside_spares = self.disk.room
         return self.machines()
 
     def machines(self) -> tuple[Machine, ...]:

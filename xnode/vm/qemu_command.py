@@ -50,17 +50,10 @@ def qemu_command(guest: Guest) -> tuple[str, ...]:
         "-smp", str(guest.vcpus), "-m", str(guest.memory_mb),
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-sandbox", _SANDBOX,
         "-chardev", f"file,id=console,path={CONSOLE},append=on", "-serial", "chardev:console",
-<<<<<<< HEAD
         "-netdev", network, "-device", "virtio-net-pci,netdev=net0,romfile=",
-        "-drive", f"id=disk0,if=none,format=qcow2,file={DISK},discard=unmap",
-        "-device", "virtio-blk-pci,drive=disk0,serial=root" + (",bootindex=0" if guest.boots_itself else ""),
-        *(_SEED_DISK if guest.boots_itself else (*_DIRECT_KERNEL, words)),
-=======
-        "-netdev", _NETWORK, "-device", "virtio-net-pci,netdev=net0,romfile=",
         "-drive", f"id={DISK_ID},if=none,format=qcow2,file={DISK},discard=unmap",
         "-device", f"virtio-blk-pci,drive={DISK_ID},serial=root" + (",bootindex=0" if guest.boots_itself else ""),
-        *(_SEED_DISK if guest.boots_itself else _DIRECT_KERNEL),
->>>>>>> 19526cb (Spares: QEMU machines booted for nobody become a lease's machine; the pool's table)
+        *(_SEED_DISK if guest.boots_itself else (*_DIRECT_KERNEL, words)),
         "-device", "virtio-rng-pci",
         "-qmp", f"unix:{SOCKET_NAME},server=on,wait=off",
     )  # fmt: skip

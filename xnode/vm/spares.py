@@ -114,7 +114,7 @@ class SpareDriver(LocalDriver):
         if entry.has_grown:
             run, disk_gb = machine_files.run_directory(self._root, entry.lease_hash), record.spec.disk_gb
             await self._thread.run(qmp.resize_disk, run, max(disk_gb, DISK_GB_MIN) * _GIB)
-        address = shell.Address(record.ssh_port, record.host_key, seed)
+        address = await self._address(entry, record.ssh_port)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._maker.reseed, record, seed, host_seed, user)
             await self._tell_guest(entry, address._replace(login_seed=spare_seed), ssh_keys.public_key_of(seed))

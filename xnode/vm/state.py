@@ -35,9 +35,7 @@ class Record(NamedTuple):
     ssh_port: int = 0
     uid: int = 0  # QEMU's user, where the machine has one of its own
     boots_itself: bool = False  # by its disk's boot loader; else by our kernel and initrd
-<<<<<<< HEAD
     has_internet: bool = False  # its QEMU is in a network namespace of its own, and there `ssh_port` is too
-=======
     born_as: str = ""  # the id of the spare that this machine was before it was leased, in hexadecimal
     is_arriving: bool = False  # the consumer's key is not, or not surely, in it yet (spares.py)
 
@@ -45,7 +43,6 @@ class Record(NamedTuple):
     def born(self) -> Hash:
         """What its QEMU and its cgroup are named for, as long as the machine lives."""
         return hash_from_hex(self.born_as) if self.born_as else self.spec.lease_hash
->>>>>>> 19526cb (Spares: QEMU machines booted for nobody become a lease's machine; the pool's table)
 
     @property
     def uuid(self) -> str:
