@@ -4,8 +4,9 @@ import pytest
 import trio
 
 from tests.support.qemu import ended, new_consumer
-from xnode.core.faults import NotAllowed, NotFound, WrongState
-from xnode.core.machine import MachineStatus
+from xnode.core.faults import MachineFault, NotAllowed, NotFound, WrongState
+from xnode.core.machine import NOBODY, MachineStatus
+from xnode.core.pool import SpareProof
 from xnode.core.values import Hash
 from xnode.vm.driver import BOOTED
 
@@ -177,3 +178,51 @@ async def test_figures_are_told(running):
 async def test_dialled_connection_is_the_callers(running):
     stream = await running.driver.dial_ssh(running.machine.spec.lease_hash)
     await stream.aclose()
+
+
+async def test_a_spare_becomes_a_leases_machine_or_there_is_no_pool(kit, driver):
+    """Lima has none, and says so by name."""
+    spec = kit.new_spec(new_consumer())
+    spare = kit.new_spec(new_consumer())._replace(access_key=NOBODY)
+    if not driver.has_pool:
+        for act in (driver.create(spare), driver.take(spare.lease_hash, spec), driver.full_image("")):
+            with pytest.raises(NotAllowed) as caught:
+                await act
+            assert (caught.value.code, kit.name) == ("no_pool", "lima")
+        return
+    try:
+        await driver.create(spare)
+        with pytest.raises(MachineFault) as caught:
+            await driver.take(spare.lease_hash, spec)
+        assert caught.value.code == "spare_unfit", "it does not run"
+        host_key = (await driver.start(spare.lease_hash)).host_key
+        await refuses_to_be_taken(driver, spare, spec)
+        taken = await driver.take(spare.lease_hash, spec)
+        assert (taken.spec, taken.status, taken.ssh_port) == (spec, MachineStatus.PROVISIONING, 0)
+        assert await driver.take(spare.lease_hash, spec) == taken
+        assert find(driver, spare) is None
+        with pytest.raises(NotAllowed) as refused:
+            await driver.destroy(spec.lease_hash, SpareProof(spec.lease_hash))
+        assert refused.value.code in ("not_a_spare", "wrong_proof")
+        async with kit.open() as later:  # as after a death of the node: it goes on
+            await later.adopt()
+            assert (await later.start(spec.lease_hash)).host_key == host_key
+            assert (await later.execute(spec.lease_hash, "true", 30)).exit_code == 0
+    finally:
+        with trio.CancelScope(shield=True):
+            await driver.destroy(spec.lease_hash, ended(spec.lease_hash))
+            await driver.destroy(spare.lease_hash, SpareProof(spare.lease_hash))
+
+
+async def refuses_to_be_taken(driver, spare, spec):
+    """By what does not suit, and by what is not there; it stays a spare."""
+    for unfit in (spec._replace(memory_mb=4096), spec._replace(vcpus=2)):
+        with pytest.raises(MachineFault) as caught:
+            await driver.take(spare.lease_hash, unfit)
+        assert caught.value.code == "spare_unfit"
+    with pytest.raises(WrongState) as wrong:
+        await driver.take(spare.lease_hash, spare._replace(lease_hash=spec.lease_hash))
+    assert wrong.value.code == "not_a_spare"
+    with pytest.raises(NotFound):
+        await driver.take(Hash(bytes(32)), spec)
+    assert find(driver, spare).status is MachineStatus.RUNNING
