@@ -70,6 +70,8 @@ class SpareDriver(LocalDriver):
             raise _unfit("it has other sizes")
         if await self.full_image(spec.image) != record.image:
             raise _unfit(f"it has the image {record.image}")
+        if record.has_internet != (self.internet != "none"):
+            raise _unfit("it was booted under another setting of the internet")
         if machine_files.directory_of(self._root, spec.lease_hash).exists():
             raise MachineFault("machine_record_damaged", "the lease has a machine that was not readable at the start")
 
