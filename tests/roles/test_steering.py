@@ -295,6 +295,12 @@ async def test_a_boot_that_takes_longer_than_a_call_is_waited_for(village: Villa
     assert 100_000 <= done.duration_ms < 101_000
 
 
+async def end_by_stop(node: RoleNode, lease_hash: Hash) -> None:
+    """A reboot that is not to reach its end."""
+    with pytest.raises(WrongState, match="told to stop while it booted"):
+        await act(node, lease_hash, Verb.REBOOT)
+
+
 async def test_one_act_at_a_time_and_it_ends_though_its_caller_leaves(village: Village, autojump_clock: object) -> None:
     lease_hash = await lease_machine(village)
     alice, disk = village.nodes["alice"], village.disk("bob")
@@ -305,6 +311,13 @@ async def test_one_act_at_a_time_and_it_ends_though_its_caller_leaves(village: V
         await act(alice, lease_hash, Verb.PAUSE)
     assert (caught.value.code, caught.value.retryable) == ("vm_busy", True)
     await until(lambda: disk.status(lease_hash) is RUNNING, 10, "the end of the boot")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(end_by_stop, alice, lease_hash)
+        await trio.sleep(2)
+        assert disk.status(lease_hash) is MachineStatus.PROVISIONING
+        assert await act(alice, lease_hash, Verb.STOP) is STOPPED
+    await trio.sleep(10)
+    assert disk.status(lease_hash) is STOPPED
 
 
 async def test_a_stop_ends_a_boot_and_nothing_else_does(village: Village, autojump_clock: object) -> None:

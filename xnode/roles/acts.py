@@ -1,8 +1,8 @@
 """What consumers do to the machines of this host: one act a machine at a time, kept out of the reconciler's way.
 
 An act goes on to its end whoever waits for it, since a machine must not be left half way when its consumer hangs up.
-A stop writes its wish first and may end a boot; all others wait for nobody: where a machine is at work on, they are
-refused. What an act leaves undone because the node died, the reconciler finds (core/provision.py).
+A stop writes its wish first and may end a boot, whoever has begun it; all others are refused while somebody is at work
+on the machine. What an act leaves undone because the node died, the reconciler finds (core/provision.py).
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,6 +22,8 @@ from xnode.vm.driver import Driver
 
 REMEMBERED_MAX: Final = 1_000  # last acts of so many leases
 STATUS_AFTER: Final = {Verb.STOP: MachineStatus.STOPPED, Verb.PAUSE: MachineStatus.PAUSED}  # else it runs
+BOOTING: Final = (Verb.START, Verb.REBOOT, Verb.RESET)
+ENDING: Final = frozenset((Verb.STOP, verb) for verb in BOOTING)  # a stop need not wait for these
 SAYS: Final = {
     Verb.STOP: "switched off by its consumer; it stays off until it is told to start",
     Verb.START: "switched on by its consumer",
@@ -92,17 +94,17 @@ class Acts:
         """Starts an act, which `number` names; raises NotFound, Ended, WrongState, Unavailable."""
         lease, machine = self.hosted(lease_hash)
         current = self._last.get(lease_hash)
-        if current is not None and not current.over.is_set():
+        if current is not None and not current.over.is_set() and (verb, current.verb) not in ENDING:
             raise WrongState("vm_busy", f"the machine is told to {current.verb} already: wait for that", retryable=True)
         check_allowed(verb, machine.status, self._power.is_off(lease_hash))
         if lease_hash in self._busy and verb is not Verb.STOP:
             raise WrongState("vm_busy", "its provider is at work on the machine: try again soon", retryable=True)
         if self._nursery is None:
             raise Unavailable("not_ready", "this node has just started; try again soon", retryable=True)
-        act = self._last[lease_hash] = Act(verb, number)
-        self._forget()
         if verb in (Verb.STOP, Verb.START):
             self._power.switch(lease_hash, is_off=verb is Verb.STOP)
+        act = self._last[lease_hash] = Act(verb, number)
+        self._forget()
         self._busy.add(lease_hash)
         self._nursery.start_soon(self._do, lease, act, name=f"lease {lease_hash.hex()[:12]} {verb}")
         return act
