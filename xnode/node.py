@@ -35,6 +35,7 @@ from xnode.loop_watch import LoopWatch
 from xnode.net.handshake import Handshake, Hello
 from xnode.net.network import NetSettings, Network, open_network
 from xnode.net.rpc import Rpc
+from xnode.net.sync import Phase
 from xnode.net.tunnel import TunnelLimits
 from xnode.pow.solver import open_solver
 from xnode.roles.admission import Terms
@@ -45,6 +46,7 @@ from xnode.service import NodeService, Published
 from xnode.store.store import Store
 from xnode.vm.open_driver import offered_images, open_driver
 
+GC_THRESHOLDS: Final = (10_000, 10, 10)  # blocks that land by the hundred make no cycles, but many objects
 PUBLISH_EVERY: Final = 0.5  # seconds between renewals of what the HTTP thread reads
 SWITCH_INTERVAL: Final = 0.0005  # seconds; measured best for two loops under one interpreter lock
 PUBLISH_REST: Final = 0.02  # seconds after each renewal, so that a flood of changes is not outrun by it
@@ -107,6 +109,7 @@ async def _run(data_dir: DataDir, config: Config) -> None:
     try:
         async with _node(data_dir, config) as (service, roles, bound):
             gc.freeze()  # what the imports made stays for good: a full collection need not walk it and hold up the loop
+            gc.set_threshold(*GC_THRESHOLDS)
             _write_run_file(data_dir, service, roles, bound)
             log.info("node %s is up: API %s, roles %s", service.address.hex(), bound.url, ", ".join(roles.names()))
             async with trio.open_nursery() as nursery:
@@ -121,7 +124,7 @@ async def _keep_published(service: NodeService, roles: Roles) -> None:
     while True:
         service.publish()
         await roles.replica.changed.wait(PUBLISH_EVERY)
-        await trio.sleep(PUBLISH_REST)
+        await trio.sleep(PUBLISH_EVERY if roles.sync.phase() is Phase.CATCHING_UP else PUBLISH_REST)
 
 
 async def _tell_progress(roles: Roles) -> None:

@@ -27,7 +27,7 @@ def some_wires(count: int = 200) -> tuple[list[bytes], list[Checked]]:
     wires[7] = encode_block(decode_block(wires[7])._replace(signature=decode_block(wires[8]).signature))
     findings = {3: Finding.MALFORMED, 5: Finding.BAD_WORK, 7: Finding.BAD_SIGNATURE}
     hashes = [ZERO_HASH if number == 3 else block_hash(KEY, decode_block(wire)) for number, wire in enumerate(wires)]
-    return wires, [Checked(findings.get(number, Finding.GOOD), item) for number, item in enumerate(hashes)]
+    return wires, [(findings.get(number, Finding.GOOD), item) for number, item in enumerate(hashes)]
 
 
 def _without_work(wire: bytes) -> Block:

@@ -15,6 +15,7 @@ from xnode.core.blocks import decode_block, encode_block
 from xnode.core.faults import PeerFault
 from xnode.core.genesis import Genesis
 from xnode.core.held import Held
+from xnode.core.ledger import Effects
 from xnode.core.values import U64_MAX
 from xnode.net import sync_plan
 from xnode.net.streams import PeerId
@@ -187,8 +188,8 @@ async def test_watchers_hear_of_each_block_once_it_is_durable(tmp_path: Path) ->
     node, wires = Node(tmp_path / "a"), make_wires(120, 20)
     seen = []
 
-    def watch(effects: object) -> None:
-        seen.append(node.blocks)
+    def watch(applied: Sequence[Effects]) -> None:
+        seen.extend(node.blocks for _ in applied)
 
     node.replica.watch(watch)
     await node.take(wires)

@@ -61,7 +61,7 @@ def test_any_order_of_arrival_gives_the_same_ledger(tmp_path: Path, seed: int) -
         assert {replica.take(block).outcome for block in blocks} == {Outcome.PROGRESS}
         shuffled = Random(seed).sample(blocks, len(blocks))
         other, applied = make(mixed), []
-        other.watch(lambda effects: applied.append(effects.block))
+        other.watch(lambda batch: applied.extend(effects.block for effects in batch))
         for block in shuffled:
             other.take(block)
         assert len(other.held) == 0

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 
 from xnode.core.authority import check_signatures
 from xnode.core.blocks import block_hash, decode_block
 from xnode.core.codec import Malformed
 from xnode.core.hashing import NetworkKey
-from xnode.core.values import HASH_BYTES, ZERO_HASH, Hash
+from xnode.core.values import ZERO_HASH, Hash
 from xnode.core.work import is_valid_work
 
 
@@ -22,15 +22,9 @@ class Finding(IntEnum):
     BAD_SIGNATURE = 3
 
 
-class Checked(NamedTuple):
-    """One block's finding; the hash is zeros where the block is malformed."""
-
-    finding: Finding
-    block_hash: Hash
-
-
-FINDINGS: Final = {int(finding): finding for finding in Finding}
-ANSWER_BYTES: Final = 1 + HASH_BYTES
+Checked = tuple[int, Hash]  # one block's Finding and its hash, which is zeros where the block is malformed
+_ANSWER: Final = Struct("<B32s")  # of one block
+ANSWER_BYTES: Final = _ANSWER.size
 _HEAD: Final = Struct("<32sQI")  # network key, difficulty, number of blocks
 _LENGTH: Final = Struct("<I")
 HEAD_BYTES: Final = _HEAD.size
@@ -41,12 +35,12 @@ def check_wire(key: NetworkKey, difficulty: int, wire: bytes) -> Checked:
     try:
         block = decode_block(wire)
     except Malformed:
-        return Checked(Finding.MALFORMED, ZERO_HASH)
+        return Finding.MALFORMED, ZERO_HASH
     identity = block_hash(key, block)
     if not is_valid_work(block.work_root, block.work, difficulty):
-        return Checked(Finding.BAD_WORK, identity)
+        return Finding.BAD_WORK, identity
     refusal = check_signatures(block, identity, key)
-    return Checked(Finding.GOOD if refusal is None else Finding.BAD_SIGNATURE, identity)
+    return (Finding.GOOD if refusal is None else Finding.BAD_SIGNATURE), identity
 
 
 def pack_order(key: NetworkKey, difficulty: int, wires: Sequence[bytes]) -> bytes:
@@ -66,17 +60,14 @@ def answer(order: bytes) -> bytes:
     """What a worker says to an order without its length: ANSWER_BYTES a block."""
     key, difficulty, count = _HEAD.unpack_from(order)
     lengths = Struct(f"<{count}I").unpack_from(order, HEAD_BYTES)
-    at = HEAD_BYTES + 4 * count
+    at, network_key = HEAD_BYTES + 4 * count, NetworkKey(key)
     found = bytearray()
     for length in lengths:
-        finding, identity = check_wire(NetworkKey(key), difficulty, order[at : at + length])
-        found.append(finding)
-        found += identity
+        found += _ANSWER.pack(*check_wire(network_key, difficulty, order[at : at + length]))
         at += length
     return bytes(found)
 
 
 def unpack_answer(data: bytes) -> Iterator[Checked]:
     """The findings of an answer, in the order of the blocks."""
-    for at in range(0, len(data), ANSWER_BYTES):
-        yield Checked(FINDINGS[data[at]], Hash(data[at + 1 : at + ANSWER_BYTES]))
+    return _ANSWER.iter_unpack(data)

@@ -5,7 +5,7 @@ purpose's. Records start with a msgpack array byte (0x90 or above), tags are ASC
 """
 
 from enum import StrEnum
-from typing import NewType
+from typing import Final, NewType
 
 from blake3 import blake3
 
@@ -36,6 +36,9 @@ class Tag(StrEnum):
     MACHINE = "machine"
 
 
+_TAG_BYTES: Final = {tag: tag.value.encode() for tag in Tag}
+
+
 def derive_network_key(canonical_genesis: bytes) -> NetworkKey:
     """The network's key (section 1)."""
     return NetworkKey(blake3(canonical_genesis, derive_key_context=KEY_CONTEXT).digest())
@@ -43,4 +46,4 @@ def derive_network_key(canonical_genesis: bytes) -> NetworkKey:
 
 def tagged_hash(key: NetworkKey, tag: Tag, data: bytes) -> Hash:
     """32 bytes: BLAKE3 keyed with the network key over tag || data."""
-    return Hash(blake3(tag.value.encode() + data, key=key).digest())
+    return Hash(blake3(_TAG_BYTES[tag] + data, key=key).digest())

@@ -15,7 +15,7 @@ import trio
 
 from xnode.checking.checker import Checker, Checking
 from xnode.checking.checks import Checked, Finding
-from xnode.core.blocks import open_block
+from xnode.core.blocks import Block, open_block
 from xnode.core.codec import decode, encode
 from xnode.core.faults import PeerFault
 from xnode.core.genesis import Genesis
@@ -25,7 +25,7 @@ from xnode.core.values import Hash
 from xnode.net.streams import PeerId
 from xnode.net.sync_plan import PAGE_BLOCKS, Resume, Taken
 from xnode.net.sync_port import SyncSink
-from xnode.roles.replica import BulkBlock, Replica
+from xnode.roles.replica import Replica
 from xnode.store.store import Store
 from xnode.store.transaction import Transaction
 
@@ -33,6 +33,7 @@ RESUME_SPACE: Final = "sync-resume"  # note space: peer id -> parts, arrival num
 RESUMES_MAX: Final = 64  # peers whose place is remembered
 STEP_BLOCKS: Final = 32  # judged before others run: about 3 ms
 BATCH_BLOCKS: Final = 512  # landed at once
+_GOOD: Final = int(Finding.GOOD)
 RELEASED_MAX: Final = 64  # held blocks that one block's step judges; the following ones judge the rest
 
 
@@ -87,19 +88,22 @@ class BulkIntake(SyncSink):
             return Taken(**counts)
 
     def _judge(self, page: "Page", wires: Sequence[bytes], findings: Sequence[Checked], counts: dict[str, int]) -> None:
+        transaction = self._open()
         for wire, (finding, identity) in zip(wires, findings, strict=True):
-            if finding is not Finding.GOOD:
-                name = finding.name.lower()
+            if finding != _GOOD:
+                name = Finding(finding).name.lower()
                 raise PeerFault(name, f"{page.peer_id} sent a block that is bad whoever looks: {name}")
-            self._stage(BulkBlock(open_block(wire), identity, wire), counts)
+            self._stage(transaction, open_block(wire), identity, wire, counts)
         self._release(counts)
 
-    def _stage(self, found: BulkBlock, counts: dict[str, int]) -> None:
-        verdict = self._replica.stage_bulk(self._open(), found, self._context)
+    def _stage(
+        self, transaction: Transaction, block: Block, identity: Hash, wire: bytes, counts: dict[str, int]
+    ) -> None:
+        verdict = self._replica.stage_bulk(transaction, block, identity, wire, self._context)
         if isinstance(verdict, Effects):
             counts["applied"] += 1
             self._staged.append(verdict)
-            self._released.append(verdict.block_hash)
+            self._released.append(identity)
         else:
             counts[_name_of(verdict)] += 1
 
@@ -109,8 +113,8 @@ class BulkIntake(SyncSink):
             self._released.clear()
         while self._released and done < RELEASED_MAX:
             arrived = self._released.popleft()
-            for found in self._replica.release(arrived):
-                self._stage(found, counts)
+            for block, identity in self._replica.release(arrived):
+                self._stage(self._open(), block, identity, b"", counts)
                 done += 1
 
     async def _work_off(self, counts: dict[str, int]) -> None:

@@ -1,6 +1,6 @@
 """The consumer: finds an offer, pays for it, and waits until the machine is there or the money is back (section 11)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import trio
@@ -129,11 +129,12 @@ class Consumer:
         if answer != (WITHDRAWN_ANSWER,):
             raise WrongState("lease_accepted", "the provider has just accepted this lease")
 
-    def note_end(self, effects: Effects) -> None:
-        """Logs how a lease of ours ended, whoever ended it; a watcher of the replica."""
-        lease = effects.lease
-        if lease is not None and lease.consumer == self._author.address and lease.is_final:
-            self._log.record(lease.lease_hash, str(lease.state), ENDS[lease.state])
+    def note_ends(self, applied: Sequence[Effects]) -> None:
+        """Logs how leases of ours ended, whoever ended them; a watcher of the replica."""
+        for effects in applied:
+            lease = effects.lease
+            if lease is not None and lease.consumer == self._author.address and lease.is_final:
+                self._log.record(lease.lease_hash, str(lease.state), ENDS[lease.state])
 
     async def sweep(self) -> None:
         """Cancels leases of ours that nobody accepted in time, such as those of an earlier run; runs with the node."""

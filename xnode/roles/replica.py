@@ -33,7 +33,7 @@ DISPUTED: Final = frozenset({Outcome.BAD_AMOUNT, Outcome.BAD_ATTESTATIONS})
 log = logging.getLogger(__name__)
 
 Publish = Callable[[str, bytes], Awaitable[None]]
-Watcher = Callable[[Effects], None]
+Watcher = Callable[[Sequence[Effects]], None]
 Rule = Callable[[LedgerView, Block, Context], Effects | Refusal]
 Note = tuple[str, bytes, bytes]  # space, key, value
 Notes = Callable[[Hash], Iterable[Note]]
@@ -61,14 +61,6 @@ class Decision(NamedTuple):
     undone: tuple[StoredBlock, ...] = ()
 
 
-class BulkBlock(NamedTuple):
-    """A block that has passed all checks that need no ledger; `wire` is empty where it has to be encoded anew."""
-
-    block: Block
-    block_hash: Hash
-    wire: bytes
-
-
 class Replica:
     """The one writer of the ledger. `clock` gives ns; `changed` fires after every applied batch."""
 
@@ -87,7 +79,8 @@ class Replica:
         self.outcomes: Counter[str] = Counter()
 
     def watch(self, watcher: Watcher) -> None:
-        """Calls `watcher` with every block's effects once they are durable; it must be quick and must not raise."""
+        """Calls `watcher` with the effects of every batch's blocks, in order, once they are durable; it must be quick
+        and must not raise."""
         self._watchers.append(watcher)
 
     def watch_forks(self, watcher: Callable[[Block], None]) -> None:
@@ -289,18 +282,23 @@ class Replica:
         transaction.stage(verdict)
         return [verdict, *self._release(transaction, verdict.block_hash, context)]
 
-    def stage_bulk(self, transaction: Transaction, found: "BulkBlock", context: Context) -> Effects | Outcome:
-        """Judges one of many old blocks whose own checks are done; stages it if it is good, holds it over a gap."""
-        verdict = judge_identified(transaction, found.block, found.block_hash, context)
-        if isinstance(verdict, Effects):
-            transaction.stage(verdict, found.wire)
-            return verdict
-        refusal = refined(transaction, found.block, verdict)
-        return self._disputing(found.block, self._refused(found.block, found.block_hash, refusal)).outcome
+    def stage_bulk(
+        self, transaction: Transaction, block: Block, identity: Hash, wire: bytes, context: Context
+    ) -> Effects | Outcome:
+        """Judges one of many old blocks whose own checks are done; stages it if it is good, holds it over a gap.
 
-    def release(self, arrived: Hash) -> list["BulkBlock"]:
-        """The held blocks that `arrived` sets free."""
-        return [BulkBlock(block, self._hash(block), b"") for block in self.held.take(arrived)]
+        `wire` is empty where it has to be encoded anew.
+        """
+        verdict = judge_identified(transaction, block, identity, context)
+        if isinstance(verdict, Effects):
+            transaction.stage(verdict, wire)
+            return verdict
+        refusal = refined(transaction, block, verdict)
+        return self._disputing(block, self._refused(block, identity, refusal)).outcome
+
+    def release(self, arrived: Hash) -> list[tuple[Block, Hash]]:
+        """The held blocks that `arrived` sets free, with their hashes."""
+        return [(block, self._hash(block)) for block in self.held.take(arrived)]
 
     def announce(self, applied: Sequence[Effects]) -> None:
         """Tells everybody of blocks that `stage_bulk` staged, once they are committed."""
@@ -324,9 +322,8 @@ class Replica:
 
     def _announce(self, applied: Sequence[Effects]) -> None:
         self.outcomes[Outcome.PROGRESS] += len(applied)
-        for effects in applied:
-            for watcher in self._watchers:
-                watcher(effects)
+        for watcher in self._watchers if applied else ():
+            watcher(applied)
         forks, self._forks = self._forks, []
         for block in forks:
             for watch_fork in self._fork_watchers:

@@ -1,6 +1,6 @@
 """All roles of one node, wired to each other, and the tasks that keep them going."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import trio
@@ -157,7 +157,7 @@ class Roles:
         if settings.hosting is not None:
             self.provider, self.offering = self._hosting(settings.hosting)
         self.steering = Steering(store, genesis, key, self.contacts, self.driver, self.acts, self.progress, clock)
-        self.replica.watch(self.consumer.note_end)
+        self.replica.watch(self.consumer.note_ends)
         self.replica.watch(self._advertise_change)
         self.replica.watch_undone(self._log_undone)
         self.governance.watch(self._on_state)
@@ -323,9 +323,11 @@ class Roles:
         charters = self.store.charters_since(self._outside.clock())
         self.contacts.directory.pin(Address(key) for charter in charters for key in charter.timekeepers.keys)
 
-    def _advertise_change(self, effects: Effects) -> None:
+    def _advertise_change(self, applied: Sequence[Effects]) -> None:
         """A lease of ours took or gave back capacity, and nobody should hear of it a minute later."""
-        if self.offering and effects.lease is not None and effects.lease.provider == self._address:
+        if not self.offering:
+            return
+        if any(effects.lease is not None and effects.lease.provider == self._address for effects in applied):
             self.offering.advertise.fire()
 
     def _log_undone(self, stored: StoredBlock) -> None:

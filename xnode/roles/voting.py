@@ -10,7 +10,7 @@ Level-triggered: a sweep offers again whatever is not confirmed, so that no lost
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import trio
@@ -228,9 +228,14 @@ class Voting:
         with self._store.snapshot() as view:
             restore_finals(view, self._elections)
 
-    def _on_applied(self, effects: Effects) -> None:
-        self.times.note(effects.block_hash, Stage.APPLIED)
-        self._offer(effects.block, effects.block_hash)
+    def _on_applied(self, applied: Sequence[Effects]) -> None:
+        if self.is_paused():
+            self._is_put_off = True  # the sweep offers them again
+            return
+        for effects in applied:
+            self.times.note(effects.block_hash, Stage.APPLIED)
+        for effects in applied:
+            self._offer(effects.block, effects.block_hash)
 
     def _on_fork(self, block: Block) -> None:
         """A block whose position or step is taken: worth a vote if it is good and nothing in its way is confirmed."""

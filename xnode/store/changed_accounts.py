@@ -4,7 +4,7 @@ What hangs on an account's state (its row, its mark among the frontiers, its rep
 an account at the end, however many blocks it got.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from xnode.core.hashing import NetworkKey, Tag, tagged_hash
 from xnode.core.ledger import AccountRecord
@@ -20,10 +20,12 @@ def frontier_mark(key: NetworkKey, record: AccountRecord | None) -> int:
 
 
 class ChangedAccounts:
-    """None stands for an account without a record."""
+    """None stands for an account without a record. `known` has marks of some accounts as they were before."""
 
-    def __init__(self, key: NetworkKey) -> None:
+    def __init__(self, key: NetworkKey, known: Mapping[Address, int] | None = None) -> None:
         self._key = key
+        self._known = {} if known is None else known
+        self._marks: dict[Address, int] = {}
         self._before: dict[Address, AccountRecord | None] = {}
         self._after: dict[Address, AccountRecord | None] = {}
         self._frontiers: dict[int, int] | None = {}
@@ -50,13 +52,21 @@ class ChangedAccounts:
 
     def _summed_frontiers(self) -> dict[int, int]:
         found: dict[int, int] = {}
+        self._marks = {}
         for address, before in self._before.items():
             after = self._after[address]
             if before is None or after is None or before.head != after.head:
                 bucket = bucket_of(address)
-                gained = frontier_mark(self._key, after) - frontier_mark(self._key, before)
+                was = self._known.get(address)
+                mark = self._marks[address] = frontier_mark(self._key, after)
+                gained = mark - (frontier_mark(self._key, before) if was is None else was)
                 found[bucket] = found.get(bucket, 0) + gained
         return found
+
+    def marks(self) -> Iterator[tuple[Address, int]]:
+        """What each account whose head is another one adds to the sum of all frontiers now."""
+        self.frontier_shifts()
+        return iter(self._marks.items())
 
     def weight_shifts(self) -> dict[Address, int]:
         """What each representative's weight has gained."""

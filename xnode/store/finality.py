@@ -5,6 +5,7 @@ from xnode.store.invariants import require
 from xnode.store.reads import PointReads
 from xnode.store.records import Standing
 from xnode.store.rollback import NOT_HERE, unconfirmed
+from xnode.store.schema import place
 from xnode.store.staging import Staging
 
 
@@ -16,7 +17,7 @@ def confirm(staging: Staging, address: Address, height: int) -> list[Hash]:
     found = [_ready(staging, address, item) for item in range(record.final_height + 1, height + 1)]
     if found:
         for item in range(record.final_height + 1, height + 1):
-            staging.put_undo(address, item, None)
+            staging.put_undo(place(address, item), None)
         staging.swap_account(address, record, record._replace(final_height=height))
     return found
 

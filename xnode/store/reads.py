@@ -146,7 +146,10 @@ class PointReads(LedgerView, StateView):
 
     def undo(self, account: Address, height: int) -> Undo | None:
         """What takes the block at this height back; None where it is confirmed or there is none."""
-        value = self._get(UNDO + place(account, height))
+        return self._undo_at(place(account, height))
+
+    def _undo_at(self, at: bytes) -> Undo | None:
+        value = self._get(UNDO + at)
         return None if value is None else unpack_undo(value)
 
     def is_confirmed(self, block_hash: Hash) -> bool:

@@ -8,6 +8,7 @@ from xnode.store.counter import sum_moves
 from xnode.store.invariants import require
 from xnode.store.reads import PointReads
 from xnode.store.records import Standing, StoredBlock
+from xnode.store.schema import place
 from xnode.store.staging import Staging
 from xnode.store.undo import Undo
 
@@ -59,7 +60,7 @@ def take_back(staging: Staging, block_hash: Hash) -> StoredBlock:
     lease = None if undo.lease_hash == ZERO_HASH else staging.lease(undo.lease_hash)
     staging.set_dependent(undo.source, ZERO_HASH)
     staging.drop_block(stored)
-    staging.put_undo(now.address, now.height, None)
+    staging.put_undo(place(now.address, now.height), None)
     staging.swap_account(now.address, now, before)
     staging.swap_pending(undo.pending_put, undo.pending_delete)
     if lease is not None:

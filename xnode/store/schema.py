@@ -217,9 +217,9 @@ def wire_of(value: bytes) -> bytes:
     return value[ARRIVAL_HEAD_BYTES:]
 
 
-def pack_standing(sequence: int, block_hash: Hash) -> bytes:
-    """What stands at a place: the arrival number and the hash of its block."""
-    return number(sequence) + block_hash
+def pack_standing(arrived: bytes, block_hash: Hash) -> bytes:
+    """What stands at a place: the arrival number (as in its key) and the hash of its block."""
+    return arrived + block_hash
 
 
 def unpack_standing(at: bytes, value: bytes) -> Standing:

@@ -7,7 +7,6 @@ decoded, and become rows once, at the end: within a batch most of them change ag
 
 from collections.abc import Mapping
 
-from xnode.core.blocks import encode_block
 from xnode.core.charter import Charters
 from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord, LeaseState
@@ -16,6 +15,7 @@ from xnode.core.values import ZERO_HASH, Address, Hash
 from xnode.store.changed_accounts import ChangedAccounts
 from xnode.store.counter import SUM_MODULUS, Counter
 from xnode.store.invariants import require
+from xnode.store.landed import Landed
 from xnode.store.leveldb import Database
 from xnode.store.reads import PointReads
 from xnode.store.records import ProviderRecord, StoredBlock, Tally
@@ -42,7 +42,6 @@ from xnode.store.schema import (
     pending_key,
     place,
     sum_key,
-    unplace,
     weight_rows,
 )
 from xnode.store.undo import Undo, pack_undo
@@ -53,10 +52,10 @@ Changes = Mapping[bytes, bytes | None]
 class Staging(PointReads):
     """The overlay under a transaction. None in `_changes` stands for a key that goes."""
 
-    def __init__(self, database: Database, genesis: Genesis, charters: Charters, sums: dict[int, int]) -> None:
+    def __init__(self, database: Database, genesis: Genesis, charters: Charters, landed: Landed) -> None:
         self._database = database
         self._charters = charters
-        self._sums = sums  # of frontiers by bucket, as they are on disk; shared by all transactions, filled when needed
+        self._landed = landed
         self._changes: dict[bytes, bytes | None] = {}
         self._read: dict[bytes, bytes | None] = {}  # nobody else writes meanwhile: rules and checks ask the same
         self._accounts: dict[Address, AccountRecord | None] = {}  # staged or read
@@ -65,7 +64,7 @@ class Staging(PointReads):
         self._born: set[bytes] = set()  # keys of the entries that were first put here: they are not on disk
         self._undos: dict[bytes, Undo | None] = {}  # those that changed, by place
         self.is_open = True
-        self.changed = ChangedAccounts(genesis.network_key)
+        self.changed = ChangedAccounts(genesis.network_key, landed.marks)
         self.counter = Counter(super().tally())
 
     def discard(self) -> None:
@@ -94,7 +93,11 @@ class Staging(PointReads):
     def account(self, address: Address) -> AccountRecord | None:
         """The account with what is staged."""
         if address not in self._accounts:
-            self._accounts[address] = super().account(address)
+            self.check_open()
+            landed = self._landed
+            if address not in landed.accounts:
+                landed.note_account(address, super().account(address))
+            self._accounts[address] = landed.accounts[address]
         return self._accounts[address]
 
     def pending(self, destination: Address, source: Hash) -> Pending | None:
@@ -109,11 +112,8 @@ class Staging(PointReads):
         self.check_open()
         return super().weight(representative) + self.changed.weight_shifts().get(representative, 0)
 
-    def undo(self, account: Address, height: int) -> Undo | None:
-        """The undo record with what is staged."""
-        self.check_open()
-        at = place(account, height)
-        return self._undos[at] if at in self._undos else super().undo(account, height)
+    def _undo_at(self, at: bytes) -> Undo | None:
+        return self._undos[at] if at in self._undos else super()._undo_at(at)
 
     def tally(self) -> Tally:
         """All that is kept incrementally, with what is staged."""
@@ -151,10 +151,10 @@ class Staging(PointReads):
         return rows
 
     def _frontier_sums(self) -> dict[int, int]:
-        shifts = self.changed.frontier_shifts()
-        for bucket in shifts.keys() - self._sums.keys():
-            self._sums[bucket] = int.from_bytes(self._database.get(sum_key(bucket)) or b"", "big")
-        return {bucket: (self._sums[bucket] + shift) % SUM_MODULUS for bucket, shift in shifts.items() if shift}
+        shifts, sums = self.changed.frontier_shifts(), self._landed.sums
+        for bucket in shifts.keys() - sums.keys():
+            sums[bucket] = int.from_bytes(self._database.get(sum_key(bucket)) or b"", "big")
+        return {bucket: (sums[bucket] + shift) % SUM_MODULUS for bucket, shift in shifts.items() if shift}
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Stages one raw key."""
@@ -196,12 +196,11 @@ class Staging(PointReads):
         record = ProviderRecord(settled, unfulfilled)
         self.put(PROVIDER + lease.provider, pack_provider(record) if any(record) else None)
 
-    def put_block(self, stored: StoredBlock, wire: bytes = b"") -> None:
-        """A block with its indexes; `wire` is its wire form, where that is at hand."""
-        block, block_hash, height, sequence = stored
-        at, changes = place(block.account, height), self._changes
-        changes[ARRIVAL + number(sequence)] = pack_arrival(at, block_hash, wire or encode_block(block))
-        changes[CHAIN + at] = pack_standing(sequence, block_hash)
+    def put_block(self, at: bytes, block_hash: Hash, sequence: int, wire: bytes) -> None:
+        """A block in wire form with its indexes."""
+        arrived, changes = number(sequence), self._changes
+        changes[ARRIVAL + arrived] = pack_arrival(at, block_hash, wire)
+        changes[CHAIN + at] = pack_standing(arrived, block_hash)
         changes[PLACE + block_hash] = at
 
     def drop_block(self, stored: StoredBlock) -> None:
@@ -210,14 +209,14 @@ class Staging(PointReads):
         self.put(PLACE + stored.block_hash, None)
         self.put(ARRIVAL + number(stored.sequence), None)
 
-    def put_undo(self, account: Address, height: int, undo: Undo | None) -> None:
-        """What takes the block at this height back; None once nothing does."""
-        self._undos[place(account, height)] = undo
+    def put_undo(self, at: bytes, undo: Undo | None) -> None:
+        """What takes the block at this place back; None once nothing does."""
+        self._undos[at] = undo
 
     def set_dependent(self, source: Hash, dependent: Hash) -> None:
         """Notes which block rests on `source`, if that may still be taken back; zeros: none does any more."""
         at = None if source == ZERO_HASH else self._get(PLACE + source)
-        undo = None if at is None else self.undo(*unplace(at))
+        undo = None if at is None else self._undo_at(at)
         if at is not None and undo is not None:
             require(ZERO_HASH in (undo.dependent, dependent), "another block rests on the same source")
-            self.put_undo(*unplace(at), undo._replace(dependent=dependent))
+            self._undos[at] = Undo(*undo[:-1], dependent)

@@ -14,6 +14,7 @@ from xnode.core.faults import OperatorFault
 from xnode.core.genesis import Genesis
 from xnode.core.values import Hash
 from xnode.store.counter import opening_accounts, opening_tally, sum_weights
+from xnode.store.landed import Landed
 from xnode.store.leveldb import Database, Engine, corrupt, open_plyvel
 from xnode.store.schema import (
     ACCOUNT,
@@ -51,7 +52,7 @@ class Store:
         self._reads_back = reads_back
         self._transaction: Transaction | None = None
         self._lent: Callable[[], None] | None = None
-        self._sums: dict[int, int] = {}  # of frontiers, by bucket
+        self._landed = Landed()
         self._failure: OperatorFault | None = None
         self._charters = genesis_charters(genesis)
 
@@ -125,7 +126,7 @@ class Store:
             raise self._failure
         if self._transaction is not None and self._transaction.is_open:
             raise RuntimeError("a transaction is open; commit or discard it first")
-        self._transaction = Transaction(self._open_database(), self.genesis, self._charters, self._sums, self._land)
+        self._transaction = Transaction(self._open_database(), self.genesis, self._charters, self._landed, self._land)
         return self._transaction
 
     def lend(self, settle: Callable[[], None] | None) -> None:
@@ -207,5 +208,5 @@ def _check_counter(database: Database) -> None:
         return
     block = unpack_arrival(number(last), value)
     at = place(block.block.account, block.height)
-    if database.get(CHAIN + at) != pack_standing(last, block.block_hash):
+    if database.get(CHAIN + at) != pack_standing(number(last), block.block_hash):
         raise corrupt("its last block is not where its index says")

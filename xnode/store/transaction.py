@@ -8,6 +8,7 @@ the rules have checked them already, and neither trusts the other.
 from collections.abc import Callable
 from typing import Final
 
+from xnode.core.blocks import encode_block
 from xnode.core.charter import Charters
 from xnode.core.genesis import Genesis
 from xnode.core.ledger import AccountRecord, Bucket, Effects, new_account, supply_balances
@@ -15,10 +16,11 @@ from xnode.core.state_chain import StateEffects
 from xnode.core.values import U64_MAX, ZERO_HASH, Address, Hash
 from xnode.store.finality import confirm, unconfirmed_ancestors
 from xnode.store.invariants import require
+from xnode.store.landed import Landed
 from xnode.store.leveldb import Database
 from xnode.store.records import StoredBlock
 from xnode.store.rollback import descendants, take_back
-from xnode.store.schema import NOTE_BYTES_MAX, note_key
+from xnode.store.schema import NOTE_BYTES_MAX, note_key, place
 from xnode.store.staging import Changes, Staging
 from xnode.store.state import changed_rows
 from xnode.store.undo import make_undo
@@ -36,10 +38,10 @@ class Transaction(Staging):
         database: Database,
         genesis: Genesis,
         charters: Charters,
-        sums: dict[int, int],
+        landed: Landed,
         land: Callable[[Changes, Charters], None],
     ) -> None:
-        super().__init__(database, genesis, charters, sums)
+        super().__init__(database, genesis, charters, landed)
         self._genesis = genesis
         self._land = land
 
@@ -61,7 +63,7 @@ class Transaction(Staging):
             require(supply_balances(totals), "the supply identity would break")
             if self.is_changed():
                 self._land(self.rows(), self._charters)
-                self._sums.update(self._frontier_sums())
+                self._landed.land(self.changed, self._frontier_sums())
         finally:
             self.discard()
 
@@ -95,9 +97,9 @@ class Transaction(Staging):
             self.set_dependent(undo.source, block_hash)
         if lease is not None:
             self.swap_lease(undo.lease_hash, undo.lease, lease)
-        sequence = self.counter.sequence + 1
-        self.put_block(StoredBlock(block, block_hash, after.height, sequence), wire)
-        self.put_undo(after.address, after.height, undo)
+        at, sequence = place(after.address, after.height), self.counter.sequence + 1
+        self.put_block(at, block_hash, sequence, wire or encode_block(block))
+        self.put_undo(at, undo)
         self.swap_account(after.address, before, after)
         self.swap_pending(gone, put)
         self.counter.add(moves, before is None, sequence)
