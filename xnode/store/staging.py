@@ -61,7 +61,7 @@ class Staging(PointReads):
         self._accounts: dict[Address, AccountRecord | None] = {}  # staged or read
         self._entries: dict[bytes, Pending | None] = {}  # likewise, by key
         self._changed_entries: dict[bytes, None] = {}
-        self._born: set[bytes] = set()  # keys of the entries that were first put here: they are not on disk
+        self._born: set[bytes] = set()  # keys of entries, places of undo records that are not on disk: first put here
         self._undos: dict[bytes, Undo | None] = {}  # those that changed, by place
         self.is_open = True
         self.changed = ChangedAccounts(genesis.network_key, landed.marks)
@@ -141,7 +141,10 @@ class Staging(PointReads):
             elif key not in self._born:
                 rows[key] = None
         for at, undo in self._undos.items():
-            rows[UNDO + at] = None if undo is None else pack_undo(undo)
+            if undo is not None:
+                rows[UNDO + at] = pack_undo(undo)
+            elif at not in self._born:
+                rows[UNDO + at] = None
         for bucket, frontiers_sum in self._frontier_sums().items():
             rows[sum_key(bucket)] = frontiers_sum.to_bytes(SUM_BYTES, "big") if frontiers_sum else None
         for representative, shift in self.changed.weight_shifts().items():
@@ -211,6 +214,8 @@ class Staging(PointReads):
 
     def put_undo(self, at: bytes, undo: Undo | None) -> None:
         """What takes the block at this place back; None once nothing does."""
+        if undo is not None and at not in self._undos:
+            self._born.add(at)  # no block stood there
         self._undos[at] = undo
 
     def set_dependent(self, source: Hash, dependent: Hash) -> None:
