@@ -1,14 +1,19 @@
 """A fresh node fetches a whole ledger from another one over a real socket, against raw verification of its signatures.
 
 Two node processes on loopback. The yardstick, one thread of libsodium over the same blocks, runs in slices between
-bootstraps: while one runs it would take the cores that it is measured on.
+bootstraps: while one runs it would take the cores that it is measured on. Before them, one bootstrap whose nodes are
+sampled says what kinds of work the CPU time goes to, and what kept the new node's loop.
 """
 
 import argparse
+import os
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Final, NamedTuple
+
+import psutil
 
 from tests.bench.rounds import ratio_of
 from tests.support.big_ledger import Shape, big_genesis
@@ -18,10 +23,11 @@ from xnode.core.genesis import Genesis
 from xnode.core.keys import verify
 
 SLICE_BLOCKS: Final = 5_000
-BOOTSTRAP_SECONDS_MAX: Final = 600.0
-CONFIRM_SECONDS_MAX: Final = 300.0
+BOOTSTRAP_SECONDS_MAX: Final = 1_800.0
+CONFIRM_SECONDS_MAX: Final = 900.0
 LOOK_EVERY: Final = 0.25  # seconds: each look costs the node some milliseconds
 DIFFICULTY: Final = 2**64 // 4 * 3  # four tries a block
+KINDS: Final = ("verify", "decode", "judge", "store", "wire", "other", "other threads")
 
 
 class Yardstick:
@@ -39,17 +45,90 @@ class Yardstick:
 
 
 class Run(NamedTuple):
-    """One bootstrap: seconds, and CPU seconds of the new node's loop, its checking processes, and the serving node."""
+    """One bootstrap: seconds, and CPU seconds of the new node's loop, its checking processes, the serving node, and of
+    everybody else on this machine."""
 
     seconds: float
     loop: float
     checking: float
     serving: float
+    others: float
     confirmed_after: float
+    kinds: Counter[str]  # samples of the new node, where it is sampled
+    serving_kinds: Counter[str]
+    held: list[tuple[str, float]]  # what kept the new node's loop meanwhile
+
+    @property
+    def spent(self) -> float:
+        """All CPU seconds of both nodes."""
+        return self.loop + self.checking + self.serving
+
+
+class Bench:
+    """One served ledger, and who fetches it."""
+
+    def __init__(self, folder: Path, genesis: Genesis, wires: list[bytes]) -> None:
+        self._folder = folder
+        self._genesis = genesis
+        self._yardstick = Yardstick(genesis, wires)
+        self._before = self._yardstick.rates()
+        self._blocks = len(wires)
+
+    def sampled(self, server: NodeProcess) -> None:
+        """One bootstrap that is looked into, and what it was made of."""
+        node = NodeProcess(self._folder / "sampled", self._genesis, is_sampled=True)
+        with ending(node):
+            run = self.bootstrap(node, server)
+            later = node.held_ms()[len(run.held) :]
+        _, rate = self._rates()
+        print(_table(run, self._blocks, rate))
+        print("steps that kept the new node's loop for more than 10 ms of CPU time, the longest in brackets:", end=" ")
+        print(f"{_longest(run.held)} while it fetched, {_longest(later)} while it confirmed")
+
+    def round(self, number: int, server: NodeProcess) -> tuple[float, float]:
+        """One bootstrap against the yardstick: the ratio as measured, and as two idle cores would give it at best."""
+        node = NodeProcess(self._folder / f"new{number}", self._genesis)
+        with ending(node):
+            run = self.bootstrap(node, server)
+        wall, cpu = self._rates()
+        ratio, spent = self._blocks / run.seconds / wall, run.spent / self._blocks * cpu
+        taken = run.others / run.seconds
+        rate = self._blocks / run.seconds
+        print(f"{rate:,.0f} blocks/s in {run.seconds:.1f} s, others took {taken:.1f} cores;", end=" ")
+        print(f"raw verification {wall:,.0f}/s (by CPU time {cpu:,.0f}/s): ratio {ratio:.2f}")
+        parts = {"new node's loop": run.loop, "its checking processes": run.checking, "serving node": run.serving}
+        shares = ", ".join(f"{name} {seconds / self._blocks * cpu:.2f}" for name, seconds in parts.items())
+        print(f"  CPU time a block as verifications: {shares}, all {spent:.2f};", end=" ")
+        print(f"all confirmed {run.confirmed_after:.1f} s after the last block")
+        return ratio, CORES / spent
+
+    def _rates(self) -> tuple[float, float]:
+        after = self._yardstick.rates()
+        before, self._before = self._before, after
+        return (before[0] + after[0]) / 2, (before[1] + after[1]) / 2
+
+    def bootstrap(self, node: NodeProcess, server: NodeProcess) -> Run:
+        """One new node until it has and has confirmed every block."""
+        node.start()
+        served, busy = sum(server.cpu_seconds()), _busy_seconds()
+        kinds, serving_kinds, held = node.samples(), server.samples(), len(node.held_ms())
+        started, spent = time.perf_counter(), node.cpu_seconds()
+        node.add_peer(server.address)
+        wait_for(lambda: node.get("/node")["block_count"] >= self._blocks, BOOTSTRAP_SECONDS_MAX, LOOK_EVERY)
+        seconds, now = time.perf_counter() - started, node.cpu_seconds()
+        serving, busy = sum(server.cpu_seconds()) - served, _busy_seconds() - busy
+        loop, checking = now[0] - spent[0], now[1] - spent[1]
+        met = (node.samples() - kinds, server.samples() - serving_kinds, node.held_ms()[held:])
+        wait_for(lambda: _is_confirmed(node), CONFIRM_SECONDS_MAX, LOOK_EVERY)
+        confirmed = time.perf_counter() - started - seconds
+        return Run(seconds, loop, checking, serving, busy - loop - checking - serving, confirmed, *met)
+
+
+CORES: Final = os.cpu_count() or 1
 
 
 def main(words: list[str]) -> None:
-    """Prints the rates, their ratio and where the time went."""
+    """Prints where the time goes, the rates and their ratio."""
     parser = argparse.ArgumentParser(prog="scripts/bench bootstrap", description=__doc__)
     parser.add_argument("--blocks", type=int, default=100_000)
     parser.add_argument("--accounts", type=int, default=1_000)
@@ -59,53 +138,47 @@ def main(words: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="xn-") as folder:
         server = NodeProcess(Path(folder) / "server", genesis, "first")
         wires = fill_store(server.data_dir.store, genesis, shape)
-        yardstick = Yardstick(genesis, wires)
+        bench = Bench(Path(folder), genesis, wires)
+        server.is_sampled = True
         with ending(server):
             server.start()
-            measure(Path(folder), genesis, server, wires, yardstick, options.rounds)
+            bench.sampled(server)
+        server.is_sampled = False
+        with ending(server):
+            server.start()
+            found = [bench.round(number, server) for number in range(options.rounds)]
+    if len(found) > 1:
+        ratio, ceiling = (ratio_of([item[index] for item in found]) for index in (0, 1))
+        print(f"bootstrap rate / raw verification: {ratio}; if {CORES} cores did nothing else: {ceiling} at most")
 
 
-def measure(
-    folder: Path, genesis: Genesis, server: NodeProcess, wires: list[bytes], yardstick: Yardstick, rounds: int
-) -> None:
-    """The rounds, and what comes out of them."""
-    ratios, by_cpu = [], []
-    before = yardstick.rates()
-    for number in range(rounds):
-        run = bootstrap(folder / f"new{number}", genesis, server, len(wires))
-        after = yardstick.rates()
-        wall, cpu = (before[0] + after[0]) / 2, (before[1] + after[1]) / 2
-        before = after
-        rate = len(wires) / run.seconds
-        spent = (run.loop + run.checking + run.serving) / len(wires)
-        ratios.append(rate / wall)
-        by_cpu.append(1 / spent / cpu)
-        print(f"{rate:,.0f} blocks/s in {run.seconds:.1f} s; raw verification {wall:,.0f}/s (by CPU time {cpu:,.0f}/s)")
-        print(f"  ratio {rate / wall:.2f}; CPU time a block as verifications: {_shares(run, len(wires), cpu)}")
-        print(f"  all confirmed {run.confirmed_after:.1f} s after the last block")
-    if rounds > 1:
-        print(f"bootstrap rate / raw verification: {ratio_of(ratios)}; all CPU time of both nodes: {ratio_of(by_cpu)}")
+def _longest(held: list[tuple[str, float]]) -> str:
+    name, took = max(held, key=lambda item: item[1], default=("", 0.0))
+    return f"{len(held)} ({name} {took:.1f} ms)" if held else "0"
 
 
-def _shares(run: Run, blocks: int, rate: float) -> str:
-    parts = {"new node's loop": run.loop, "its checking processes": run.checking, "serving node": run.serving}
-    return ", ".join(f"{name} {spent / blocks * rate:.2f}" for name, spent in parts.items())
+def _table(run: Run, blocks: int, rate: float) -> str:
+    """CPU time by kind, in verifications a block, and as a share of all."""
+    verifying = min(blocks / rate, run.checking)
+    columns = {
+        "new node": {kind: run.loop * run.kinds[kind] / max(1, run.kinds.total()) for kind in KINDS},
+        "its checking": {"verify": verifying, "decode": run.checking - verifying},
+        "serving node": {
+            kind: run.serving * run.serving_kinds[kind] / max(1, run.serving_kinds.total()) for kind in KINDS
+        },
+    }
+    lines = [f"{'CPU time, verifications a block':32}" + "".join(f"{name:>14}" for name in columns) + f"{'share':>8}"]
+    for kind in KINDS:
+        row = [column.get(kind, 0.0) for column in columns.values()]
+        figures = "".join(f"{seconds / blocks * rate:14.2f}" for seconds in row)
+        lines.append(f"  {kind:30}{figures}{sum(row) / run.spent:8.0%}")
+    return "\n".join(lines)
 
 
-def bootstrap(root: Path, genesis: Genesis, server: NodeProcess, blocks: int) -> Run:
-    """One new node until it has and has confirmed every block."""
-    node = NodeProcess(root, genesis)
-    with ending(node):
-        node.start()
-        served = sum(server.cpu_seconds())
-        started, spent = time.perf_counter(), node.cpu_seconds()
-        node.add_peer(server.address)
-        wait_for(lambda: node.get("/node")["block_count"] >= blocks, BOOTSTRAP_SECONDS_MAX, LOOK_EVERY)
-        seconds, now = time.perf_counter() - started, node.cpu_seconds()
-        serving = sum(server.cpu_seconds()) - served
-        wait_for(lambda: _is_confirmed(node), CONFIRM_SECONDS_MAX, LOOK_EVERY)
-        confirmed = time.perf_counter() - started - seconds
-    return Run(seconds, now[0] - spent[0], now[1] - spent[1], serving, confirmed)
+def _busy_seconds() -> float:
+    """CPU seconds that this machine has worked."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0))
 
 
 def _is_confirmed(node: NodeProcess) -> bool:

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,11 +59,17 @@ def _batches(maker: Maker, size: int) -> Iterator[list[Any]]:
 
 
 class NodeProcess:
-    """One node. Its account's key is made from `owner` of the big ledger where that is given."""
+    """One node. Its account's key is made from `owner` of the big ledger where that is given.
 
-    def __init__(self, root: Path, genesis: Genesis, owner: str = "", **config: Any) -> None:
+    One that `is_sampled` tells what kinds of work took its CPU time, and what kept its loop.
+    """
+
+    def __init__(self, root: Path, genesis: Genesis, owner: str = "", is_sampled: bool = False, **config: Any) -> None:
         self.data_dir = DataDir(root)
-        settings = {"api_port": 0, "listen": ("/ip4/127.0.0.1/tcp/0",), "mdns": False} | config
+        self._samples = root / "samples.json"
+        self.is_sampled = is_sampled
+        here = {"api_port": 0, "listen": ("/ip4/127.0.0.1/tcp/0",), "mdns": False}
+        settings = here | {"debug_loop": is_sampled} | config
         self.data_dir.create(genesis, Config(**settings))
         if owner:
             seed = hashlib.sha256(f"big ledger {owner}".encode()).digest()
@@ -71,14 +79,9 @@ class NodeProcess:
     def start(self, *words: str) -> None:
         """Starts it and waits until it says that it is up."""
         self.data_dir.run.unlink(missing_ok=True)
-        program = Path(sys.executable).parent / "xnode"
-        command = [
-            str(program),
-            "run",
-            "--data-dir",
-            str(self.data_dir.root),
-            *words,
-        ]
+        sampled = [sys.executable, "-m", "tests.support.sampled_node", str(self._samples)]
+        program = sampled if self.is_sampled else [str(Path(sys.executable).parent / "xnode")]
+        command = [*program, "run", "--data-dir", str(self.data_dir.root), *words]
         with self.data_dir.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         wait_for(lambda: self.data_dir.run.exists() or self._died(), START_SECONDS)
@@ -89,6 +92,15 @@ class NodeProcess:
         if self.process.poll() is not None:
             raise AssertionError(self.data_dir.log.read_text()[-2000:])
         return False
+
+    def samples(self) -> Counter[str]:
+        """How often each kind of work was met until now."""
+        return Counter(json.loads(self._samples.read_text()) if self._samples.exists() else {})
+
+    def held_ms(self) -> list[tuple[str, float]]:
+        """The tasks that kept the loop for longer than it may be, as its log tells them, and for how long."""
+        found = re.findall(r"task (.+) kept the loop for ([\d.]+) ms", self.data_dir.log.read_text())
+        return [(name, float(took)) for name, took in found]
 
     @property
     def address(self) -> str:

@@ -84,7 +84,7 @@ class BulkIntake(SyncSink):
             await self._work_off(counts)
             self._note(page.peer_id, resume)
             if len(page.wires) < PAGE_BLOCKS or len(self._staged) >= BATCH_BLOCKS:
-                self.flush()
+                await self._settle()
             return Taken(**counts)
 
     def _judge(self, page: "Page", wires: Sequence[bytes], findings: Sequence[Checked], counts: dict[str, int]) -> None:
@@ -121,6 +121,13 @@ class BulkIntake(SyncSink):
         while self._released:
             self._release(counts)
             await trio.lowlevel.checkpoint()
+
+    async def _settle(self) -> None:
+        """Lands the batch in two steps; who needs a transaction between them lands it before."""
+        if self._transaction is not None and self._transaction.is_open:
+            self._transaction.prepare()
+            await trio.lowlevel.checkpoint()
+        self.flush()
 
     def _open(self) -> Transaction:
         if self._transaction is None or not self._transaction.is_open:

@@ -44,6 +44,7 @@ class Transaction(Staging):
         super().__init__(database, genesis, charters, landed)
         self._genesis = genesis
         self._land = land
+        self._prepared: Changes | None = None
 
     def __enter__(self) -> "Transaction":
         return self
@@ -51,32 +52,47 @@ class Transaction(Staging):
     def __exit__(self, *_: object) -> None:
         self.discard()
 
+    def prepare(self) -> None:
+        """Does the half of `commit` that needs no disk, so that others may run in between; then nothing can be staged.
+
+        Raises InvariantBroken.
+        """
+        self._check_unprepared()
+        totals = self.counter.totals
+        require(min(totals.values()) >= 0, "a bucket of the supply would fall below zero")
+        require(supply_balances(totals), "the supply identity would break")
+        self._prepared = self.rows() if self.is_changed() else {}
+
+    def _check_unprepared(self) -> None:
+        self.check_open()
+        if self._prepared is not None:
+            raise RuntimeError("this transaction is prepared; commit or discard it")
+
     def commit(self) -> None:
         """Lands everything staged; it is on disk when this returns. Ends the transaction either way.
 
         Raises OperatorFault(store_write_failed), InvariantBroken.
         """
         self.check_open()
-        totals = self.counter.totals
         try:
-            require(min(totals.values()) >= 0, "a bucket of the supply would fall below zero")
-            require(supply_balances(totals), "the supply identity would break")
-            if self.is_changed():
-                self._land(self.rows(), self._charters)
+            if self._prepared is None:
+                self.prepare()
+            if self._prepared:
+                self._land(self._prepared, self._charters)
                 self._landed.land(self.changed, self._frontier_sums())
         finally:
             self.discard()
 
     def put_note(self, space: str, key: bytes, value: bytes) -> None:
         """Stages a note; raises ValueError for a bad space or too many bytes."""
-        self.check_open()
+        self._check_unprepared()
         if len(value) > NOTE_BYTES_MAX:
             raise ValueError(f"a note has {NOTE_BYTES_MAX} bytes at most")
         self.put(note_key(space, key), value)
 
     def delete_note(self, space: str, key: bytes) -> None:
         """Stages that a note goes, if it is there."""
-        self.check_open()
+        self._check_unprepared()
         self.put(note_key(space, key), None)
 
     def stage(self, effects: Effects, wire: bytes = b"") -> None:
@@ -84,7 +100,7 @@ class Transaction(Staging):
 
         `wire` spares encoding the block again where its wire form is at hand.
         """
-        self.check_open()
+        self._check_unprepared()
         block, block_hash, after, put, gone, lease, moves = effects
         before = self.account(block.account)
         shown = before or new_account(block.account, self._genesis)
@@ -106,7 +122,7 @@ class Transaction(Staging):
 
     def stage_state(self, effects: StateEffects) -> None:
         """Adds a judged state block with all that it does; raises InvariantBroken and then stages nothing of it."""
-        self.check_open()
+        self._check_unprepared()
         tip, block = self.state_tip(), effects.block
         require((tip.number + 1, tip.block_hash) == (block.number, block.previous), "the state block does not follow")
         require(block.timestamp >= tip.timestamp, "a state block is never dated before the one before it")
@@ -120,7 +136,7 @@ class Transaction(Staging):
         Raises InvariantBroken, and then changes nothing, for a block that is not here, confirmed, not the last of its
         chain, or the source of another one.
         """
-        self.check_open()
+        self._check_unprepared()
         return take_back(self, block_hash)
 
     def rollback_with_descendants(self, block_hash: Hash) -> list[StoredBlock]:
@@ -129,7 +145,7 @@ class Transaction(Staging):
         That is the newest arrival first and `block_hash` last, so that the reverse may be judged anew. Raises
         InvariantBroken, and then changes nothing, for a block that is not here or confirmed.
         """
-        self.check_open()
+        self._check_unprepared()
         return [take_back(self, item) for item in descendants(self, block_hash)]
 
     def confirm(self, account: Address, height: int) -> list[Hash]:
@@ -138,7 +154,7 @@ class Transaction(Staging):
         A height that is confirmed already changes nothing. Raises InvariantBroken, and then changes nothing, where the
         chain does not reach so far or a source of these blocks is not confirmed: what a confirmed block rests on is.
         """
-        self.check_open()
+        self._check_unprepared()
         return confirm(self, account, height)
 
     def confirm_with_ancestors(self, block_hash: Hash) -> list[Hash]:
@@ -146,7 +162,7 @@ class Transaction(Staging):
 
         Right where a vote for a block is a vote for all that it rests on. Raises InvariantBroken for an unknown block.
         """
-        self.check_open()
+        self._check_unprepared()
         found = unconfirmed_ancestors(self, block_hash)
         return [item for standing in found for item in confirm(self, standing.account, standing.height)]
 
