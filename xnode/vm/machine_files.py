@@ -41,7 +41,7 @@ def run_directory(root: Path, lease_hash: Hash) -> Path:
     return directory_of(root, lease_hash) / "run"
 
 
-def prepare(root: Path, record: Record, image: Image, seeds: Seeds) -> Path:
+def prepare(root: Path, record: Record, image: Image, seeds: Seeds, resolver: str = "") -> Path:
     """Makes everything but the disk and the record under an unfinished name, which it returns."""
     unfinished = directory_of(root, record.spec.lease_hash).with_suffix(UNFINISHED)
     remove_tree(unfinished)
@@ -52,7 +52,7 @@ def prepare(root: Path, record: Record, image: Image, seeds: Seeds) -> Path:
     if record.spec.is_spare:
         create_file(unfinished / SPARE_KEYS, seeds.provider + seeds.host)
     if image.boots_itself:
-        create_file(run / SEED, machine_seed.disk(record.spec, seeds))
+        create_file(run / SEED, machine_seed.disk(record.spec, seeds, resolver))
     else:
         create_file(run / INITRD, (image.directory / INITRD).read_bytes() + machine_seed.archive(record.spec, seeds))
     for name in image.checksums.keys() - {INITRD}:

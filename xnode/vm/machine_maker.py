@@ -22,10 +22,11 @@ from xnode.vm.state import Record
 class MachineMaker:
     """Knows the image store; an image is verified once, and again when its files have changed."""
 
-    def __init__(self, root: Path, store: Path, random: Callable[[int], bytes]) -> None:
+    def __init__(self, root: Path, store: Path, random: Callable[[int], bytes], resolver: str = "") -> None:
         self._root = root
         self._store = store
         self._random = random
+        self._resolver = resolver
         self._verified: dict[str, object] = {}
 
     async def make(self, spec: MachineSpec, image_name: str, accelerator: str, user: Identity, now: int) -> Record:
@@ -88,7 +89,7 @@ class MachineMaker:
         seeds = Seeds(provider_seed, host_seed, self._random)
         with image_store.locked(self._store, alone=False):
             images.open_image(self._store, image.name)  # nobody has removed it meanwhile
-            unfinished = machine_files.prepare(self._root, record, image, seeds)
+            unfinished = machine_files.prepare(self._root, record, image, seeds, self._resolver)
         machine_files.hand_over(unfinished, user)
 
     async def _make_disk(self, run: Path, disk_gb: int, image: Image, user: Identity) -> None:

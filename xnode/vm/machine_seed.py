@@ -15,6 +15,7 @@ from pycdlib import PyCdlib
 from xnode.core.machine import MachineSpec, machine_name
 from xnode.vm import cpio, ssh_keys
 from xnode.vm.images import MARKER
+from xnode.vm.qemu_command import MAC
 
 _LABEL: Final = "cidata"
 _SERIAL: Final = "/dev/ttyS0"
@@ -45,16 +46,27 @@ def archive(spec: MachineSpec, seeds: Seeds) -> bytes:
     )
 
 
-def disk(spec: MachineSpec, seeds: Seeds) -> bytes:
-    """The seed disk's bytes."""
+def disk(spec: MachineSpec, seeds: Seeds, resolver: str = "") -> bytes:
+    """The seed disk's bytes; `resolver` is that of a machine with internet, "" leaves all to the image."""
     name = machine_name(spec.lease_hash)
     meta = {"instance-id": spec.lease_hash.hex(), "local-hostname": name}
-    return _iso(
-        {
-            "meta-data": json.dumps(meta).encode(),
-            "user-data": b"#cloud-config\n" + json.dumps(_user_data(spec, seeds), indent=1).encode() + b"\n",
-        }
-    )
+    files = {
+        "meta-data": json.dumps(meta).encode(),
+        "user-data": b"#cloud-config\n" + json.dumps(_user_data(spec, seeds), indent=1).encode() + b"\n",
+    }
+    return _iso(files | ({"network-config": json.dumps(_network(resolver)).encode()} if resolver else {}))
+
+
+def _network(resolver: str) -> dict[str, object]:
+    """Addresses by DHCP, as without it, but for the resolver that DHCP names: that would be the host's own."""
+    interface = {
+        "match": {"macaddress": MAC},
+        "set-name": "eth0",
+        "dhcp4": True,
+        "dhcp4-overrides": {"use-dns": False},
+        "nameservers": {"addresses": [resolver]},
+    }
+    return {"version": 2, "ethernets": {"eth0": interface}}
 
 
 def _user_data(spec: MachineSpec, seeds: Seeds) -> dict[str, object]:

@@ -49,7 +49,8 @@ class QemuDriver(SpareDriver):
         groups = accelerator.kvm_groups() if choice.accelerator == accelerator.KVM else ()
         self._settings = settings
         self._user: Identity = settings.identity(groups)
-        self._maker = MachineMaker(settings.root, settings.image_store, random)
+        self._resolver = str(settings.internet.resolver) if settings.internet else ""
+        self._maker = MachineMaker(settings.root, settings.image_store, random, self._resolver)
         self._cgroups = cgroups.find()
         self._users = settings.users if is_mapped(settings.users) else UserRange(0, 0)
         self._internet = Internet(settings.internet, settings.root)
@@ -130,8 +131,7 @@ class QemuDriver(SpareDriver):
         spec, name = record.spec, machine_name(record.born)
         size = max(1, spec.vcpus), record.memory_mb
         terms, user = self._internet.terms, self._user_of(record)
-        resolver = str(terms.resolver) if terms else ""
-        command = qemu_command(Guest(name, record.uuid, self.accelerator, *size, record.boots_itself, resolver))
+        command = qemu_command(Guest(name, record.uuid, self.accelerator, *size, record.boots_itself, self._resolver))
         begin = partial(spawn, command, run, user, self._file_limit(record), is_spare=spec.is_spare)
         if terms:
             begin = partial(self._internet.within_new, record.born, user.gid, begin)

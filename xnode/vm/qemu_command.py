@@ -14,6 +14,7 @@ PROGRAM: Final = "qemu-system-x86_64"
 DISK: Final = "disk.qcow2"
 SEED: Final = "seed.iso"
 CONSOLE: Final = "console"
+MAC: Final = "52:54:00:12:34:56"  # of every guest's only interface: each is alone in its network
 ERRORS: Final = "qemu.err"
 _SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 # `restrict=on` closes the host's loopback, its network and the names; `romfile=` spares the network boot ROM.
@@ -50,7 +51,7 @@ def qemu_command(guest: Guest) -> tuple[str, ...]:
         "-smp", str(guest.vcpus), "-m", str(guest.memory_mb),
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-sandbox", _SANDBOX,
         "-chardev", f"file,id=console,path={CONSOLE},append=on", "-serial", "chardev:console",
-        "-netdev", network, "-device", "virtio-net-pci,netdev=net0,romfile=",
+        "-netdev", network, "-device", f"virtio-net-pci,netdev=net0,mac={MAC},romfile=",
         "-drive", f"id={DISK_ID},if=none,format=qcow2,file={DISK},discard=unmap",
         "-device", f"virtio-blk-pci,drive={DISK_ID},serial=root" + (",bootindex=0" if guest.boots_itself else ""),
         *(_SEED_DISK if guest.boots_itself else (*_DIRECT_KERNEL, words)),

@@ -24,7 +24,10 @@ def read_disk(disk: bytes) -> dict[str, bytes]:
     iso.open_fp(io.BytesIO(disk))
     assert iso.pvd.volume_identifier.rstrip() == b"cidata"
     found = {}
-    for name in ("meta-data", "user-data"):
+    for child in iso.list_children(rr_path="/"):
+        name = child.rock_ridge.name().decode()
+        if name in (".", "..", ""):
+            continue
         out = io.BytesIO()
         iso.get_file_from_iso_fp(out, rr_path=f"/{name}")
         found[name] = out.getvalue()
@@ -35,6 +38,7 @@ def read_disk(disk: bytes) -> dict[str, bytes]:
 def test_seed_disk_tells_cloud_init_all_that_a_machine_needs():
     spec = new_spec(new_consumer())
     files = read_disk(machine_seed.disk(spec, SEEDS))
+    assert set(files) == {"meta-data", "user-data"}
     name = machine_name(spec.lease_hash)
     assert json.loads(files["meta-data"]) == {"instance-id": spec.lease_hash.hex(), "local-hostname": name}
     head, _, text = files["user-data"].partition(b"\n")
@@ -46,6 +50,14 @@ def test_seed_disk_tells_cloud_init_all_that_a_machine_needs():
     assert told["ssh_keys"]["ed25519_private"].startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
     assert (told["hostname"], told["disable_root"], told["ssh_pwauth"]) == (name, False, False)
     assert told["growpart"] == {"mode": "auto", "devices": ["/"]}
+
+
+def test_a_machine_with_internet_takes_the_operators_resolver_and_no_other():
+    files = read_disk(machine_seed.disk(new_spec(new_consumer()), SEEDS, "9.9.9.9"))
+    assert set(files) == {"meta-data", "user-data", "network-config"}
+    (interface,) = json.loads(files["network-config"])["ethernets"].values()
+    assert interface["nameservers"] == {"addresses": ["9.9.9.9"]}
+    assert (interface["dhcp4"], interface["dhcp4-overrides"]) == (True, {"use-dns": False})
 
 
 def test_seeds_do_not_show_themselves():
