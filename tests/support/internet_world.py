@@ -17,14 +17,16 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
-from tests.support.qemu import CHECKOUT, IMAGE_STORE, ended, new_consumer, new_spec, open_driver, settings
+from tests.support import internet_server
+from tests.support.qemu import IMAGE_STORE, ended, new_consumer, new_spec, open_driver, settings
 from xnode.core.values import Hash
 from xnode.vm.internet import Internet
 from xnode.vm.internet_rules import InternetTerms
@@ -47,36 +49,51 @@ UNSENDABLE: Final = ("224.0.0.1", "239.1.2.3", "255.255.255.255")  # by TCP nowh
 NEAR: Final = ("100.63.255.255", "100.128.0.0", "172.15.255.255", "172.32.0.1", "192.169.0.1", "223.255.255.1")
 TERMS: Final = InternetTerms(IPv4Address(RESOLVER), (IPv4Network("7.7.7.0/24"),), mbit=50)
 PORT: Final = 80
-GREETING: Final = b"GREETING\n"
 _NEW_NETWORK: Final = 0x40000000
-_SECONDS: Final = 280
+
+
+Heard = dict[str, Any]
 
 
 def main() -> None:
-    """`FOLDER` makes the world; with a part's name behind it, plays the part."""
-    folder, *part = sys.argv[1:]
-    parts: dict[str, Callable[[Path], object]] = {"first": _first_node, "second": _second_node}
-    if part:
-        trio.run(parts[part[0]], Path(folder))
-        return
+    """Makes the world, and tells the story in it."""
+    folder = Path(sys.argv[1])
     assert ctypes.CDLL(None).unshare(_NEW_NETWORK) == 0
     with contextlib.ExitStack() as stack:
         _make_world(stack)
-        heard: dict[str, Any] = {"doctor": _doctor(), "control": _control(), "burst": _burst()}
-        first = _play(folder, "first")
-        assert first.returncode == -signal.SIGKILL, first
-        heard |= json.loads(first.stdout)
+        heard: Heard = {"doctor": _doctor(), "control": _control(), "burst": _burst()}
+        heard |= _play(_first_node, folder, -signal.SIGKILL)
         heard["away"] = {"links": len(_links()), "tables": len(_tables())}
-        second = _play(folder, "second")
-        assert second.returncode == 0, second
-        heard |= json.loads(second.stdout)
-        heard["left"] = _left(Path(folder), heard["namespaces"])
-    _say(heard)
+        heard |= _play(_second_node, folder, 0)
+        heard["left"] = _left(folder, heard["namespaces"])
+    sys.stdout.write(json.dumps(heard))
 
 
-def _play(folder: str, part: str) -> subprocess.CompletedProcess[bytes]:
-    argv = (sys.executable, "-m", "tests.support.internet_world", folder, part)
-    return subprocess.run(argv, stdout=subprocess.PIPE, timeout=_SECONDS, cwd=CHECKOUT, check=False)
+def _play(part: Callable[[Path, int], Awaitable[None]], folder: Path, end: int) -> Heard:
+    """What a part says, in a process of its own, which ends with this status."""
+    reading, writing = os.pipe()
+    child = _fork(lambda: trio.run(part, folder, writing))
+    os.close(writing)
+    with open(reading) as said:
+        heard: Heard = json.loads(said.read() or "{}")
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status == end, (status, heard)
+    return heard
+
+
+def _fork(work: Callable[[], object]) -> int:
+    """A child that does this and ends: it need not load again what is loaded."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        work()
+        status = 0
+    finally:
+        if status:
+            traceback.print_exc()
+        os._exit(status)
 
 
 def _ip(*lines: str) -> None:
@@ -111,14 +128,16 @@ def _neighbour(stack: contextlib.ExitStack, name: str, ends: tuple[str, str], na
 
 @contextlib.contextmanager
 def _serving(names: tuple[str, ...]) -> Iterator[None]:
-    argv = (sys.executable, "-m", "tests.support.internet_server", *names)
-    with subprocess.Popen(argv, cwd=CHECKOUT, stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"ready\n"
-        try:
-            yield
-        finally:
-            server.kill()
+    reading, writing = os.pipe()
+    server = _fork(lambda: trio.run(internet_server.serve, names, writing))
+    os.close(writing)
+    try:
+        assert os.read(reading, 1) == internet_server.READY
+        yield
+    finally:
+        os.close(reading)
+        os.kill(server, signal.SIGKILL)
+        os.waitpid(server, 0)
 
 
 def _control() -> list[str]:
@@ -130,7 +149,7 @@ def _control() -> list[str]:
 def _greets(address: str) -> bool:
     try:
         with socket.create_connection((address, PORT), 3) as sock:
-            return sock.recv(64) == GREETING
+            return sock.recv(64) == internet_server.GREETING
     except OSError:
         return False
 
@@ -142,7 +161,23 @@ def _doctor() -> list[Any]:
         Path("/proc/sys/net/ipv4/ip_forward").write_text(switch)
         terms = TERMS._replace(resolver=IPv4Address(resolver))
         said.append(internet(terms, Path("/nowhere")))
-    return [*said, _links() + _tables()]
+    return [_as_nobody(), *said, _links() + _tables()]
+
+
+def _as_nobody() -> str:
+    """What is said to a node that is not root."""
+    reading, writing = os.pipe()
+
+    def ask() -> None:
+        os.setuid(65534)
+        os.write(writing, internet(TERMS, Path("/nowhere")).hint.encode())
+
+    child = _fork(ask)
+    os.close(writing)
+    with open(reading) as said:
+        heard = said.read()
+    os.waitpid(child, 0)
+    return heard
 
 
 def _burst() -> int:
@@ -158,7 +193,7 @@ def _is_sent(number: int) -> bool:
             return False
 
 
-async def _first_node(folder: Path) -> None:
+async def _first_node(folder: Path, said: int) -> None:
     """Boots two machines, asks the first what it reaches, and dies."""
     specs = [new_spec(new_consumer()), new_spec(new_consumer())]
     async with open_driver(_settings(folder)) as driver:
@@ -184,17 +219,17 @@ async def _first_node(folder: Path) -> None:
             "ssh": (await _first_bytes(driver, first)).decode(),
             "namespaces": [_namespace_of(record.pid) for record in records],
         }
-    _say(heard)
+    _say(said, heard)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def _second_node(folder: Path) -> None:
+async def _second_node(folder: Path, said: int) -> None:
     """Takes the machines over, looks after the host's rules, and destroys one after the other."""
     async with open_driver(_settings(folder)) as driver:
         adopted = [str(machine.status) for machine in await driver.adopt()]
         first, second = (machine.spec.lease_hash for machine in driver.machines())
         places = [(host, PORT) for host in (SITE, *HOST, *PRIVATE)]
-        heard: dict[str, Any] = {"adopted": adopted, "again": await _ask(driver, first, places)}
+        heard: Heard = {"adopted": adopted, "again": await _ask(driver, first, places)}
         await trio.run_process(("nft", "flush", "ruleset"))
         heard["flushed"] = await _ask(driver, first, [place for place in places if place[0] != SITE])
         await driver.refresh()
@@ -205,12 +240,12 @@ async def _second_node(folder: Path) -> None:
         heard["halfway"] = {"links": len(_links()), "tables": len(_tables())}
         heard["other"] = await _ask(driver, second, [(SITE, PORT)])
         await driver.destroy(second, ended(second))
-    _say(heard)
+    _say(said, heard)
 
 
-def _say(heard: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(heard))
-    sys.stdout.flush()
+def _say(descriptor: int, heard: Heard) -> None:
+    with open(descriptor, "w") as said:
+        json.dump(heard, said)
 
 
 def _settings(folder: Path) -> Any:

@@ -32,7 +32,8 @@ def heard(tiny_image, tmp_path_factory) -> dict[str, Any]:
 
 
 def test_doctor_says_what_a_host_lacks_asks_the_resolver_and_leaves_nothing(heard):
-    *findings, left = heard["doctor"]
+    nobody, *findings, left = heard["doctor"]
+    assert "run the node as root" in nobody
     (name, closed, code, hint), silent, fit = findings
     assert (name, closed, code) == ("internet", "fail", "internet_unavailable")
     assert "sysctl -w net.ipv4.ip_forward=1" in hint
