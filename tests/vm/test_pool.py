@@ -70,13 +70,26 @@ async def test_a_spare_becomes_a_leases_machine(machines_root: Path, tmp_path: P
         with pytest.raises(NotAllowed) as caught:
             await driver.destroy(spare.spec.lease_hash, SpareProof(spare.spec.lease_hash))
         assert caught.value.code == "not_a_spare"
+        await check_power_cycle(driver, machine, consumer, tmp_path)
         await check_fall(driver, other, tmp_path)
-        assert driver.machines() == (machine,)
+        (machine,) = driver.machines()
+        after = await look(driver, machine)
     async with open_driver(settings(machines_root)) as later:
         assert await later.adopt() == (machine,)
         assert (await look(later, machine))[:3] == after[:3]
         await later.destroy(spec.lease_hash, ended(spec.lease_hash))
     assert machine_files.machine_directories(machines_root) == []
+
+
+async def check_power_cycle(driver: QemuDriver, machine: Machine, consumer: Consumer, folder: Path) -> None:
+    """Off and on again it is still its consumer's: disk, name, host key and login."""
+    lease_hash = machine.spec.lease_hash
+    await driver.execute(lease_hash, "echo kept >/data/file; sync", 30)
+    await driver.stop(lease_hash)
+    again = await driver.start(lease_hash)
+    assert (again.status, again.host_key) == (MachineStatus.RUNNING, machine.host_key)
+    done = await openssh(folder, again, consumer, machine.host_key, ("hostname; cat /data/file",))
+    assert done.stdout.decode().split() == [machine.name, "kept"], done.stderr
 
 
 async def check_fall(driver: QemuDriver, spare: Machine, folder: Path) -> None:
