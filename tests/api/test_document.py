@@ -83,6 +83,7 @@ def test_providers(running: Running) -> None:
     bob = next(item for item in providers if item["address"] == running.node.bob.address.hex())
     assert (bob["vcpus"], bob["available_vcpus"], bob["active_leases"]) == (32, 20, 3)
     assert (bob["settled_leases"], bob["unfulfilled_leases"]) == (1, 1)
+    assert (bob["driver"], bob["internet"]) == ("qemu", "open")
 
 
 def test_request_a_lease(running: Running) -> None:

@@ -27,6 +27,7 @@ import trio
 
 from tests.support import internet_server
 from tests.support.qemu import IMAGE_STORE, ended, new_consumer, new_spec, open_driver, settings
+from xnode.core.machine import NOBODY
 from xnode.core.values import Hash
 from xnode.vm.internet import Internet
 from xnode.vm.internet_rules import InternetTerms
@@ -194,14 +195,19 @@ def _is_sent(number: int) -> bool:
 
 
 async def _first_node(folder: Path, said: int) -> None:
-    """Boots two machines, asks the first what it reaches, and dies."""
-    specs = [new_spec(new_consumer()), new_spec(new_consumer())]
+    """Boots a machine and a spare that becomes another, asks the first what it reaches, and dies."""
+    specs = [new_spec(new_consumer()), new_spec(new_consumer())._replace(access_key=NOBODY)]
     async with open_driver(_settings(folder)) as driver:
         for spec in specs:
             await driver.create(spec)
         async with trio.open_nursery() as nursery:
             for spec in specs:
                 nursery.start_soon(driver.start, spec.lease_hash)
+        leased = new_spec(new_consumer())
+        await driver.take(specs.pop().lease_hash, leased)
+        told: list[object] = []
+        await driver.start(leased.lease_hash, told.append)
+        specs.append(leased)
         _ip(f"addr add {LATE}/32 dev lo")
         records = [driver._entries[spec.lease_hash].record for spec in specs]
         first, ports = specs[0].lease_hash, tuple(record.ssh_port for record in records)
@@ -213,6 +219,7 @@ async def _first_node(folder: Path, said: int) -> None:
             "reached": await _ask(driver, first, places),
             "names": await _names(driver, first),
             "pings": await _pings(driver, first),
+            "spare": told,
             "links": len(others) // 2,
             "caps": _caps(),
             "ports shown": [machine.ssh_port for machine in driver.machines()],
@@ -227,7 +234,7 @@ async def _second_node(folder: Path, said: int) -> None:
     """Takes the machines over, looks after the host's rules, and destroys one after the other."""
     async with open_driver(_settings(folder)) as driver:
         adopted = [str(machine.status) for machine in await driver.adopt()]
-        first, second = (machine.spec.lease_hash for machine in driver.machines())
+        first, second = (machine.spec.lease_hash for machine in driver.machines())  # whichever was the spare
         places = [(host, PORT) for host in (SITE, *HOST, *PRIVATE)]
         heard: Heard = {"adopted": adopted, "again": await _ask(driver, first, places)}
         await trio.run_process(("nft", "flush", "ruleset"))

@@ -1,6 +1,7 @@
 """Machines with internet, in a small internet made for the test: what they reach, what they don't, and what they leave.
 
-One story gives all answers (tests/support/internet_world.py): two machines of a node that is killed and started again.
+One story gives all answers (tests/support/internet_world.py): a machine, and one that was a spare, of a node that
+is killed and started again.
 """
 
 import json
@@ -70,6 +71,10 @@ def test_each_machine_has_a_network_of_its_own_with_a_cap_and_ssh_by_its_provide
     assert (heard["links"], heard["caps"]) == (2, 2)
     assert heard["ports shown"] == [0, 0]  # none on the host's loopback
     assert heard["ssh"] == "SSH-"
+
+
+def test_a_spare_is_leased_with_the_network_that_it_was_booted_in(heard):
+    assert heard["spare"] == ["moved_in"]
 
 
 def test_machines_keep_their_network_while_the_node_is_dead_and_after_it_is_back(heard):

@@ -12,10 +12,12 @@ from tests.support.qemu import new_consumer, new_spec
 from xnode.config import Config, DataDir, make_config
 from xnode.core.faults import MachineFault, OperatorFault
 from xnode.vm import lima_seed, ssh_keys
+from xnode.vm.lima import LimaDriver
 from xnode.vm.lima_settings import LimaSettings, prepare
 from xnode.vm.lima_yaml import Instance, render
 from xnode.vm.limactl import LimaInstance, parse_list
 from xnode.vm.open_driver import lima_settings as settings_of
+from xnode.vm.qemu import QemuDriver
 
 WANTED = Instance(vcpus=2, memory_mb=2048, disk_gb=20, image="/images/debian.qcow2", image_digest="sha256:" + "0f" * 32)
 
@@ -145,6 +147,19 @@ def test_operator_must_agree_to_the_weaker_isolation(tmp_path):
     assert caught.value.code == "lima_isolates_less"
     agreed = settings_of(DataDir(tmp_path), config._replace(lima_weaker_isolation=True))
     assert (agreed.home, agreed.root) == (tmp_path / "lima" / "home", tmp_path / "lima" / "machines")
+
+
+def test_lima_promises_no_closed_ranges_and_says_that_its_guests_reach_the_internet(tmp_path):
+    config = Config(machine_driver="lima", lima_weaker_isolation=True, internet="open", internet_resolver="9.9.9.9")
+    with pytest.raises(OperatorFault, match="machine_driver") as caught:
+        settings_of(DataDir(tmp_path), config)
+    assert caught.value.code == "internet_not_by_lima"
+    assert (LimaDriver.internet, QemuDriver.internet) == ("open", "none")
+
+
+def test_internet_is_none_or_open():
+    with pytest.raises(OperatorFault, match="none or open"):
+        make_config({"internet": "some"})
 
 
 def test_limactl_is_what_the_setting_or_else_the_environment_names(tmp_path, monkeypatch):
