@@ -211,6 +211,7 @@ async def _hosting(stack: AsyncExitStack, data_dir: DataDir, config: Config) -> 
     driver = await stack.enter_async_context(open_driver(data_dir, config))
     log.info("machines run by %s on %s: %s", driver.name, driver.accelerator, driver.accelerator_reason)
     log.info("machines are held by %s", driver.limits)
+    log.info("machines' way to the internet: %s", driver.internet)
     images = offered_images(data_dir, config)
     terms = Terms(
         config.provider_multiplier_milli, driver.name, driver.accelerator, images, config.machine_image, driver.internet
