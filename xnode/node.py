@@ -156,7 +156,7 @@ async def _node(data_dir: DataDir, config: Config) -> AsyncIterator[tuple[NodeSe
         rpc = Rpc(network)
         handshake = Handshake(network, rpc, Hello(genesis.network_id, genesis.genesis_hash, __version__))
         checker = Checker(genesis.network_key, genesis.work_difficulty)
-        await stack.enter_async_context(checker.working(max(1, (os.cpu_count() or 1) - 1)))
+        await stack.enter_async_context(checker.working(os.cpu_count() or 1))
         outside = Outside(
             time.time_ns, time.monotonic_ns, secrets.token_bytes, network, rpc, handshake, solver, checker
         )

@@ -1,13 +1,17 @@
 """One checking process, started as `python -m xnode.checking.worker`: orders on its input, answers on its output.
 
-When standard input ends, the parent is gone, however it went, and so is the worker.
+When standard input ends, the parent is gone, however it went, and so is the worker. There is one for each core, so that
+none is idle; the loop goes first where both want the same one.
 """
 
+import os
 import signal
 import sys
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from xnode.checking.checks import answer, unpack_length
+
+NICENESS: Final = 5
 
 
 def serve(orders: BinaryIO, answers: BinaryIO) -> None:
@@ -25,6 +29,7 @@ def main() -> None:
     """The process: a terminal's interrupt is the parent's business, and a parent that is gone is no error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.nice(NICENESS)
     serve(sys.stdin.buffer, sys.stdout.buffer)
 
 

@@ -2,9 +2,10 @@
 
 Theory of operation. A page's own checks run in the `checker` while earlier pages are judged. Judging takes a few blocks
 at a time and then lets others run, with the store's transaction staying open: whoever else needs one meanwhile settles
-it first, so it only ever holds whole blocks. A batch is committed when it is full, and at the end of a session; with it
-lands how far the peer was followed, so that a node killed at any moment goes on where its ledger is. Held blocks that a
-block sets free are judged in its step or the following ones, never in one go.
+it first, so it only ever holds whole blocks. A batch is committed when it is full, in two steps, and at the end of a
+session. How far the peer was followed lands with the last blocks of a page, so that a node killed at any moment goes on
+where its ledger is, or a page before. Held blocks that a block sets free are judged in its step or the following ones,
+never in one go.
 """
 
 from collections import deque
@@ -32,7 +33,7 @@ from xnode.store.transaction import Transaction
 RESUME_SPACE: Final = "sync-resume"  # note space: peer id -> parts, arrival number
 RESUMES_MAX: Final = 64  # peers whose place is remembered
 STEP_BLOCKS: Final = 32  # judged before others run: about 3 ms
-BATCH_BLOCKS: Final = 512  # landed at once
+BATCH_BLOCKS: Final = 384  # landed at once: each half of it takes a few ms
 _GOOD: Final = int(Finding.GOOD)
 RELEASED_MAX: Final = 64  # held blocks that one block's step judges; the following ones judge the rest
 
@@ -81,9 +82,11 @@ class BulkIntake(SyncSink):
                 end = start + STEP_BLOCKS
                 self._judge(page, page.wires[start:end], findings[start:end], counts)
                 await trio.lowlevel.checkpoint()
+                if len(self._staged) >= BATCH_BLOCKS:
+                    await self._settle()
             await self._work_off(counts)
             self._note(page.peer_id, resume)
-            if len(page.wires) < PAGE_BLOCKS or len(self._staged) >= BATCH_BLOCKS:
+            if len(page.wires) < PAGE_BLOCKS:
                 await self._settle()
             return Taken(**counts)
 
