@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from xnode.config import DataDir
+from xnode.config import DataDir, render_config
 from xnode.core.keys import SigningKey
 from xnode_cmd.devnet_network import Devnet
 from xnode_cmd.devnet_plan import Plan
@@ -37,11 +37,15 @@ def built_image() -> None:
 
 
 @contextmanager
-def running_devnet(plan: Plan = SHORT_PLAN) -> Iterator[Devnet]:
-    """A network that is ready; its folder has a short path, as the sockets of its machines need it."""
+def running_devnet(plan: Plan = SHORT_PLAN, **provider: Any) -> Iterator[Devnet]:
+    """A network that is ready, `provider` further settings of its providers; its folder has a short path, as the
+    sockets of its machines need it."""
     built_image()
     with tempfile.TemporaryDirectory(prefix="xn-", ignore_cleanup_errors=True) as folder:
         network = Devnet.create(Path(folder) / "net", plan._replace(images_dir=str(IMAGES)))
+        for member in network.of_kind("provider"):
+            data_dir = network.process(member.name).data_dir
+            data_dir.config.write_text(render_config(data_dir.load_config()._replace(**provider)))
         with ending(network):
             network.up()
             yield network

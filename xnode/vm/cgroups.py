@@ -5,6 +5,9 @@ may: in our own group (a service's, say) no process may stand beside groups with
 ends the service would end the machines. Under version 1 it is made in our own group, so that a limit on the node bounds
 its machines. Where neither can be written, a machine is still bounded by its own size: QEMU has one thread a virtual
 CPU and the guest's memory, and what goes beyond is said by `describe`.
+
+On a busy host a machine counts for as many ordinary processes as it has CPUs, and all of them together for no more than
+the host has: without these weights a group of any number of machines would get what one process gets.
 """
 
 import contextlib
@@ -21,6 +24,7 @@ PARENT: Final = "xnode.machines"
 _MIB: Final = 1 << 20
 _WANTED: Final = ("cpu", "memory")
 PUT_ATTEMPTS: Final = 3
+_WEIGHTS: Final = {1: ("cpu.shares", 1024, 262_144), 2: ("cpu.weight", 100, 10_000)}  # file, one process, the most
 
 
 class Limit(NamedTuple):
@@ -92,10 +96,22 @@ def _settings(version: int, controller: str, limit: Limit) -> list[tuple[str, st
     if version == 1:
         if controller == "memory":
             return [("memory.limit_in_bytes", memory)]
-        return [("cpu.cfs_period_us", str(CPU_PERIOD_US)), ("cpu.cfs_quota_us", str(quota))]
+        held = [("cpu.cfs_period_us", str(CPU_PERIOD_US)), ("cpu.cfs_quota_us", str(quota))]
+        return [*held, _weight(version, limit.vcpus)]
     if controller == "memory":
         return [("memory.max", memory)]
-    return [("cpu.max", f"{quota} {CPU_PERIOD_US}")]
+    return [("cpu.max", f"{quota} {CPU_PERIOD_US}"), _weight(version, limit.vcpus)]
+
+
+def _weight(version: int, cpus: int) -> tuple[str, str]:
+    file, one, most = _WEIGHTS[version]
+    return file, str(min(most, one * cpus))
+
+
+def _weigh(version: int, parent: Path) -> None:
+    file, value = _weight(version, os.cpu_count() or 1)
+    with contextlib.suppress(OSError):  # then it has the weight of one process
+        (parent / file).write_text(value)
 
 
 def find(root: Path = ROOT, own: Path = OWN) -> Cgroups:
@@ -120,6 +136,7 @@ def _version_2(root: Path, own: str) -> Cgroups:
             parent = base / PARENT
             parent.mkdir(exist_ok=True)
             (parent / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in _WANTED))
+            _weigh(2, parent)
         except OSError as error:
             why = f"{base}: {error.strerror}"
             continue
@@ -141,4 +158,6 @@ def _version_1(root: Path, paths: dict[str, str]) -> Cgroups:
             continue
         if os.access(parent, os.W_OK):
             folders[controller] = parent
+            if controller == "cpu":
+                _weigh(1, parent)
     return Cgroups(1, folders) if folders else Cgroups(0, {}, why)

@@ -1,5 +1,6 @@
 """Cgroups of both versions and none, as plain folders; on real ones in test_limits.py."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,8 @@ def test_version_2_is_held_by_one_group(tmp_path, own):
     group = root / PARENT / "m"
     assert (group / "memory.max").read_text() == str(400 << 20)
     assert (group / "cpu.max").read_text() == "225000 100000"
+    assert (group / "cpu.weight").read_text() == "200"
+    assert (root / PARENT / "cpu.weight").read_text() == str(100 * (os.cpu_count() or 1))
     assert (group / "cgroup.procs").read_text() == "7"
     assert found.names() == {"m"}
 
@@ -52,6 +55,8 @@ def test_version_1_has_a_group_for_each_controller_below_our_own(tmp_path, own):
     found.put("m", 7, LIMIT)
     assert (root / "memory" / "box" / PARENT / "m" / "memory.limit_in_bytes").read_text() == str(400 << 20)
     assert (root / "cpu" / PARENT / "m" / "cpu.cfs_quota_us").read_text() == "225000"
+    assert (root / "cpu" / PARENT / "m" / "cpu.shares").read_text() == "2048"
+    assert (root / "cpu" / PARENT / "cpu.shares").read_text() == str(1024 * (os.cpu_count() or 1))
     for controller in ("memory/box", "cpu"):
         assert (root / controller / PARENT / "m" / "cgroup.procs").read_text() == "7"
 
