@@ -147,8 +147,9 @@ class LocalDriver(MachineKeeper):
             self._entries.pop(lease_hash, None)
 
     def _check_proof(self, lease_hash: Hash, proof: Proof) -> None:
-        born_so = [entry.record for entry in self._entries.values() if entry.record.born == lease_hash]
-        if isinstance(proof, SpareProof) and any(not record.spec.is_spare for record in born_so):
+        records = [entry.record for entry in self._entries.values()]
+        meant = [record for record in records if lease_hash in (record.born, record.spec.lease_hash)]
+        if isinstance(proof, SpareProof) and any(not record.spec.is_spare for record in meant):
             raise NotAllowed("not_a_spare", "the proof says that nobody leased it, but somebody has: it stays")
 
     async def execute(self, lease_hash: Hash, command: str, timeout: float) -> ExecResult:
