@@ -4,14 +4,14 @@ What the next steps are says `core.pool.next_steps`; this role does them, one ta
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
 import trio
 
 from xnode.core.admission import room_left
-from xnode.core.faults import Fault
+from xnode.core.faults import Fault, OperatorFault
 from xnode.core.lease import Resources
 from xnode.core.machine import NOBODY, Machine, MachineSpec
 from xnode.core.pool import (
@@ -67,7 +67,7 @@ class Spares:
         self._clock = clock
         self._random = random
         with store.snapshot() as view:
-            self._notes = {Hash(key): unpack(value) for key, value in view.notes(SPACE, NOTES_MAX)}
+            self._notes = dict(_readable(view.notes(SPACE, NOTES_MAX)))
         self._images: dict[str, str] = {}
         self._spoilt: set[Hash] = set()
         self._busy: set[Hash] = set()
@@ -245,3 +245,10 @@ class Spares:
         Act.RETURN: _return,
         Act.FORGET: _drop,
     }
+
+
+def _readable(notes: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[Hash, tuple[Flavour, Hash]]]:
+    """Those of a form that this version writes; the machine of another is an orphan."""
+    for key, value in notes:
+        with suppress(OperatorFault):
+            yield Hash(key), unpack(value)
