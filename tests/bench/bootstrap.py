@@ -82,8 +82,8 @@ class Bench:
             later = node.held_ms()[len(run.held) :]
         _, rate = self._rates()
         print(_table(run, self._blocks, rate))
-        print("steps that kept the new node's loop for more than 10 ms of CPU time, the longest in brackets:", end=" ")
-        print(f"{_longest(run.held)} while it fetched, {_longest(later)} while it confirmed")
+        print("steps that kept the new node's loop for more than 10 ms of CPU time, the longest in brackets:")
+        print(f"  while it fetched {_told(run.held)}; while it confirmed {_told(later)}")
 
     def round(self, number: int, server: NodeProcess) -> tuple[float, float]:
         """One bootstrap against the yardstick: the ratio as measured, and as two idle cores would give it at best."""
@@ -152,9 +152,11 @@ def main(words: list[str]) -> None:
         print(f"bootstrap rate / raw verification: {ratio}; if {CORES} cores did nothing else: {ceiling} at most")
 
 
-def _longest(held: list[tuple[str, float]]) -> str:
-    name, took = max(held, key=lambda item: item[1], default=("", 0.0))
-    return f"{len(held)} ({name} {took:.1f} ms)" if held else "0"
+def _told(held: list[tuple[str, float]]) -> str:
+    """How many steps each task has kept the loop for too long, and the longest in ms."""
+    counts = Counter(name.rpartition(".")[2] for name, _ in held)
+    longest = {name: max(took for task, took in held if task.endswith(name)) for name in counts}
+    return ", ".join(f"{name} {count} ({longest[name]:.1f})" for name, count in counts.most_common()) or "none"
 
 
 def _table(run: Run, blocks: int, rate: float) -> str:

@@ -5,11 +5,25 @@ from pathlib import Path
 import pytest
 
 from tests.support.ledger import Chain, MemoryLedger, address_of, make_genesis
-from tests.support.store import GENESIS, NOTES, land, open_store, stage, story_blocks
+from tests.support.store import (
+    GENESIS,
+    NOTES,
+    dump,
+    facts,
+    land,
+    land_step,
+    open_store,
+    stage,
+    story_blocks,
+    story_hashes,
+    story_steps,
+)
+from xnode.core.blocks import block_hash
 from xnode.core.genesis import Allocation
 from xnode.core.ledger import Bucket, Context, Effects, Move
 from xnode.core.rules import judge
 from xnode.core.values import U64_MAX, ZERO_HASH, Asset
+from xnode.store import landed
 from xnode.store.invariants import InvariantBroken
 from xnode.store.schema import NOTE_BYTES_MAX, NOTE_KEY_BYTES_MAX
 from xnode.store.store import Store
@@ -62,6 +76,70 @@ def test_it_is_over_after_its_commit(tmp_path: Path) -> None:
         for act in acts:
             with pytest.raises(RuntimeError, match="over"):
                 act()
+
+
+def test_a_prepared_one_lands_what_was_staged_and_takes_no_more(tmp_path: Path) -> None:
+    first, second, *_ = story_blocks()
+    with open_store(tmp_path / "a") as store, open_store(tmp_path / "b") as other:
+        transaction = store.transaction()
+        stage(transaction, first)
+        transaction.prepare()
+        assert transaction.counts().blocks == 1
+        for act in (
+            transaction.prepare,
+            lambda: stage(transaction, second),
+            lambda: transaction.put_note(NOTES, b"k", b""),
+            lambda: transaction.delete_note(NOTES, b"k"),
+            lambda: transaction.confirm(first.account, 1),
+            lambda: transaction.rollback(block_hash(GENESIS.network_key, first)),
+        ):
+            with pytest.raises(RuntimeError, match="commit or discard it"):
+                act()
+        transaction.commit()
+        land(other, first)
+        assert dump(store) == dump(other)
+        land(store, second)
+        assert verify_store(store) == []
+
+
+def test_a_prepared_one_may_be_discarded(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        with store.transaction() as transaction:
+            stage(transaction, story_blocks()[0])
+            transaction.prepare()
+        with store.snapshot() as snapshot:
+            assert snapshot.counts().blocks == 0
+        land(store, *story_blocks())
+        assert verify_store(store) == []
+
+
+@pytest.mark.parametrize("accounts_max", [1, 2, 8_192])
+def test_what_is_known_of_the_rows_on_disk_is_bounded_and_true(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accounts_max: int
+) -> None:
+    monkeypatch.setattr(landed, "ACCOUNTS_MAX", accounts_max)
+    with open_store(tmp_path) as store:
+        for step in story_steps():
+            land_step(store, step)
+        assert verify_store(store) == []
+
+
+def test_a_block_taken_back_and_applied_again_in_one_write_leaves_the_right_rows(tmp_path: Path) -> None:
+    blocks, hashes = story_blocks(), story_hashes()
+    with open_store(tmp_path / "a") as store, open_store(tmp_path / "b") as other:
+        land(store, *blocks)
+        with store.transaction() as transaction:
+            gone = transaction.rollback_with_descendants(hashes[8])
+            for stored in reversed(gone):
+                stage(transaction, stored.block)
+            transaction.confirm_with_ancestors(hashes[8])
+            transaction.commit()
+        assert verify_store(store) == []
+        land(other, *blocks)
+        with other.transaction() as transaction:
+            transaction.confirm_with_ancestors(hashes[8])
+            transaction.commit()
+        assert facts(store)[0] == facts(other)[0]
 
 
 def test_only_one_is_open(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class ChangedAccounts:
         self._marks: dict[Address, int] = {}
         self._before: dict[Address, AccountRecord | None] = {}
         self._after: dict[Address, AccountRecord | None] = {}
-        self._frontiers: dict[int, int] | None = {}
+        self._frontiers: dict[int, int] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._after)

@@ -9,7 +9,7 @@ from xnode.core.ledger import AccountRecord
 from xnode.core.values import Address
 from xnode.store.changed_accounts import ChangedAccounts
 
-ACCOUNTS_MAX: Final = 8_192  # about 1 KiB each
+ACCOUNTS_MAX: Final = 8_192  # about 1 KiB each; what one transaction changed may come on top
 
 
 class Landed:
@@ -22,14 +22,17 @@ class Landed:
 
     def note_account(self, address: Address, account: AccountRecord | None) -> None:
         """Keeps an account as it is on disk; where there are too many, all are forgotten first."""
-        if len(self.accounts) >= ACCOUNTS_MAX:
-            self.accounts.clear()
-            self.marks.clear()
+        self._make_room()
         self.accounts[address] = account
 
     def land(self, changed: ChangedAccounts, sums: dict[int, int]) -> None:
         """Takes over what a transaction has written."""
-        for address, account in changed.now():
-            self.note_account(address, account)
-        self.marks.update((address, mark) for address, mark in changed.marks() if address in self.accounts)
+        self._make_room()
+        self.accounts.update(changed.now())
+        self.marks.update(changed.marks())
         self.sums.update(sums)
+
+    def _make_room(self) -> None:
+        if len(self.accounts) >= ACCOUNTS_MAX:
+            self.accounts.clear()
+            self.marks.clear()
