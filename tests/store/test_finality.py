@@ -71,6 +71,27 @@ def test_what_is_confirmed_has_no_undo_record(store: Store) -> None:
         assert snapshot.undo(ALICE, 4) is not None
 
 
+def test_a_search_for_unconfirmed_blocks_begins_where_the_last_one_found_some(tmp_path: Path) -> None:
+    *blocks, last = story_blocks()
+    with open_store(tmp_path) as store:
+        land(store, *blocks)
+        older = store.snapshot()
+        for identity in story_hashes()[:-1]:
+            with store.transaction() as transaction:
+                transaction.confirm_with_ancestors(identity)
+                transaction.commit()
+        with store.snapshot() as snapshot:
+            assert snapshot.unconfirmed_heads() == []
+        with store.snapshot() as snapshot:
+            assert snapshot.unconfirmed() == []
+        with older:
+            assert len(older.unconfirmed()) == len(blocks)  # what was searched later is not its matter
+        land(store, last)
+        with store.snapshot() as snapshot:
+            assert [item.block for item in snapshot.unconfirmed_heads()] == [last]
+            assert [item.block for item in snapshot.unconfirmed()] == [last]
+
+
 def test_unconfirmed_blocks_by_account_and_height(store: Store) -> None:
     confirm(store, ALICE, 3)
     with store.snapshot() as snapshot:

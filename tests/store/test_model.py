@@ -252,6 +252,9 @@ class Pair:
             assert snapshot.pendings() == [self.ledger.pendings[key] for key in sorted(self.ledger.pendings)]
             by_time = sorted(self.ledger.leases.values(), key=lambda item: (item.created_at, item.lease_hash))
             assert snapshot.leases() == by_time
+            heads = {self.ledger.blocks[item].account: item for item in self.unconfirmed()}
+            assert [item.block_hash for item in snapshot.unconfirmed_heads(limit=1000)] == list(heads.values())
+        with self.store.snapshot() as snapshot:  # that search has told the next ones where to begin
             assert [item.block_hash for item in snapshot.unconfirmed(limit=1000)] == self.unconfirmed()
         assert verify_store(self.store, checks_signatures=False) == []
 

@@ -33,7 +33,7 @@ from xnode.store.transaction import Transaction
 RESUME_SPACE: Final = "sync-resume"  # note space: peer id -> parts, arrival number
 RESUMES_MAX: Final = 64  # peers whose place is remembered
 STEP_BLOCKS: Final = 32  # judged before others run: about 3 ms
-BATCH_BLOCKS: Final = 384  # landed at once: each half of it takes a few ms
+BATCH_BLOCKS: Final = 256  # landed at once: each half of it takes a few ms
 _GOOD: Final = int(Finding.GOOD)
 RELEASED_MAX: Final = 64  # held blocks that one block's step judges; the following ones judge the rest
 

@@ -13,6 +13,7 @@ from xnode.core.faults import NotFound
 from xnode.core.lease import LeaseRecord, LeaseState
 from xnode.core.ledger import AccountRecord, Pending
 from xnode.core.values import HASH_BYTES, U64_MAX, Address, Hash
+from xnode.store.first_undo import FirstUndo
 from xnode.store.leveldb import Frozen, corrupt
 from xnode.store.reads import PointReads
 from xnode.store.records import Frontier, Representative, StoredBlock
@@ -52,9 +53,11 @@ PAGE: Final = 100
 class Snapshot(PointReads):
     """Made by `Store.snapshot`; close it, best by `with`: an open one keeps the store's files open."""
 
-    def __init__(self, frozen: Frozen, charters: Charters) -> None:
+    def __init__(self, frozen: Frozen, charters: Charters, first_undo: FirstUndo) -> None:
         self._frozen = frozen
         self._charters = charters
+        self._first_undo = first_undo
+        self._undos_beyond, self._writes = first_undo.look()
 
     def __enter__(self) -> "Snapshot":
         return self
@@ -111,13 +114,20 @@ class Snapshot(PointReads):
         heads: list[StoredBlock] = []
         last = b"" if after is None else place(after, U64_MAX)
         while len(heads) < limit:
-            key, _ = next(self._frozen.scan(UNDO, UNDO + last if last else None), (b"", b""))
+            key, _ = next(self._undos(last), (b"", b""))
+            if not last:
+                self._first_undo.raise_to(key[1:], self._writes)
             if not key:
                 break
             address = unplace(key[1:])[0]
             heads.append(self._block_at(place(address, self._known_account(address).height)))
             last = place(address, U64_MAX)
         return heads
+
+    def _undos(self, after: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The undo records beyond a place; from the first one where that is empty."""
+        start = max(after, self._undos_beyond)
+        return self._frozen.scan(UNDO, UNDO + start if start else None)
 
     def wires_since(self, sequence: int, limit: int = PAGE) -> list[tuple[int, Address, bytes]]:
         """(sequence, account, wire form) of what arrived after that sequence, oldest first; nothing is decoded."""
@@ -158,7 +168,7 @@ class Snapshot(PointReads):
 
     def unconfirmed(self, after: tuple[Address, int] | None = None, limit: int = PAGE) -> list[StoredBlock]:
         """Blocks that may still be taken back, by (account, height)."""
-        rows = self._frozen.scan(UNDO, None if after is None else UNDO + place(*after))
+        rows = self._undos(b"" if after is None else place(*after))
         return [self._block_at(key[1:]) for key, _ in islice(rows, limit)]
 
     def representatives(self, after: Address | None = None, limit: int = PAGE) -> list[Representative]:

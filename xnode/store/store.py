@@ -14,6 +14,7 @@ from xnode.core.faults import OperatorFault
 from xnode.core.genesis import Genesis
 from xnode.core.values import Hash
 from xnode.store.counter import opening_accounts, opening_tally, sum_weights
+from xnode.store.first_undo import FirstUndo
 from xnode.store.landed import Landed
 from xnode.store.leveldb import Database, Engine, corrupt, open_plyvel
 from xnode.store.schema import (
@@ -24,6 +25,7 @@ from xnode.store.schema import (
     SCHEMA_KEY,
     SCHEMA_VERSION,
     TALLY_KEY,
+    UNDO,
     number,
     pack_account,
     pack_standing,
@@ -53,6 +55,7 @@ class Store:
         self._transaction: Transaction | None = None
         self._lent: Callable[[], None] | None = None
         self._landed = Landed()
+        self._first_undo = FirstUndo()
         self._failure: OperatorFault | None = None
         self._charters = genesis_charters(genesis)
 
@@ -104,7 +107,7 @@ class Store:
 
     def snapshot(self) -> Snapshot:
         """All that is committed now; to be closed (`with`)."""
-        return Snapshot(self._open_database().freeze(), self._charters)
+        return Snapshot(self._open_database().freeze(), self._charters, self._first_undo)
 
     def charters_since(self, time: int) -> tuple[Charter, ...]:
         """What holds at `time` (ns) and what is known to hold later. On any thread."""
@@ -137,7 +140,12 @@ class Store:
         self._lent = settle
 
     def _land(self, changes: Changes, charters: Charters) -> None:
+        first = min((key for key, value in changes.items() if key[:1] == UNDO and value is not None), default=None)
+        if first is not None:
+            self._first_undo.lower(first[1:])
         self._write(changes)
+        if first is not None:
+            self._first_undo.lower(first[1:])
         self._charters = charters
 
     def _write(self, changes: Changes) -> None:
