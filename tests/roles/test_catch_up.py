@@ -110,6 +110,17 @@ async def test_run_waits_for_the_ledger_to_be_filled(
     assert one.unconfirmed() == 0
 
 
+@pytest.mark.parametrize(("blocks", "chains", "is_worth_it"), [(300, 3, True), (150, 3, False), (40, 40, True)])
+async def test_run_leaves_a_few_short_chains_to_elections(
+    tmp_path: Path, nursery: trio.Nursery, autojump_clock: object, blocks: int, chains: int, is_worth_it: bool
+) -> None:
+    one = Round(tmp_path / "a")
+    await one.node.take(make_wires(blocks, chains))
+    nursery.start_soon(one.catch_up.run)
+    await trio.sleep(3)
+    assert one.unconfirmed() == (0 if is_worth_it else blocks)
+
+
 @pytest.mark.slow
 async def test_a_long_chain_is_confirmed_in_small_steps(tmp_path: Path) -> None:
     node = Node(tmp_path / "a")

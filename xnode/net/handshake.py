@@ -16,6 +16,7 @@ import trio
 from xnode.core.faults import NotAllowed, PeerFault
 from xnode.core.values import HASH_BYTES, Hash
 from xnode.net.ports import StreamHandler, StreamHost
+from xnode.net.pulse import Pulse
 from xnode.net.rpc import Args, Rpc
 from xnode.net.sessions import time_limit
 from xnode.net.streams import PeerId, Stream
@@ -73,7 +74,7 @@ class Handshake:
         self._tries: Counter[PeerId] = Counter()
         self._in_flight: set[PeerId] = set()
         self._changed = trio.Event()
-        self._connected = trio.Event()
+        self._connected = Pulse()
         self._callbacks: list[Callable[[PeerId], None]] = []
         self.counters: Counter[str] = Counter()
         self.host: StreamHost = GreetedHost(host, self)
@@ -99,6 +100,8 @@ class Handshake:
 
     async def admitted(self, peer_id: PeerId) -> bool:
         """Whether the peer said hello, after waiting up to 5 s for it."""
+        if peer_id in self._greeted:
+            return True
         with trio.move_on_after(HELLO_WAIT_SECONDS):
             while peer_id not in self._greeted:
                 await self._changed.wait()
@@ -113,12 +116,10 @@ class Handshake:
         """Greets every connected peer, for ever."""
         async with trio.open_nursery() as nursery:
             while True:
-                self._connected = trio.Event()
                 for peer_id in self._look():
                     self._in_flight.add(peer_id)
                     nursery.start_soon(self._greet_connected, peer_id)
-                with trio.move_on_after(LOOK_SECONDS):
-                    await self._connected.wait()
+                await self._connected.wait(LOOK_SECONDS)
 
     def _look(self) -> tuple[PeerId, ...]:
         """Forgets who left, and returns who is still to be greeted."""
@@ -173,7 +174,7 @@ class Handshake:
             callback(peer_id)
 
     def _on_connected(self, _peer_id: PeerId, _outbound: bool) -> None:
-        self._connected.set()
+        self._connected.fire()
 
 
 class GreetedHost:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
 
 import trio
 
@@ -38,14 +39,27 @@ class PeerSlots:
                 del self._taken[peer_id]
 
 
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
+class TimeLimit:
+    """See `time_limit`; a class, because there is one for every message."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._scope = trio.move_on_after(seconds)
+
+    def __enter__(self) -> None:
+        self._scope.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._scope.__exit__(kind, error, trace)
+        if self._scope.cancelled_caught:
+            raise PeerFault("peer_too_slow", f"the peer did not finish within {self._seconds:g} s")
+
+
+def time_limit(seconds: float) -> TimeLimit:
     """Raises PeerFault(peer_too_slow) when the block takes longer than `seconds`."""
-    try:
-        with trio.fail_after(seconds):
-            yield
-    except trio.TooSlowError as error:
-        raise PeerFault("peer_too_slow", f"the peer did not finish within {seconds:g} s") from error
+    return TimeLimit(seconds)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ import trio
 from xnode.core.faults import PeerFault, Unavailable
 from xnode.net import state_plan as plan
 from xnode.net.ports import StreamHandler, StreamHost
+from xnode.net.pulse import Pulse
 from xnode.net.sessions import PeerSlots, read_record, session, time_limit, write_record
 from xnode.net.state_plan import Answer, Asking, Question, Search
 from xnode.net.streams import PeerId, Stream
@@ -61,7 +62,7 @@ class StateSync:
         self._ledger = ledger
         self._rota = Rota()
         self._slots = PeerSlots(SERVED_MAX, SERVED_PER_PEER_MAX)
-        self._kicked = trio.Event()
+        self._kicked = Pulse()
         self.met: set[PeerId] = set()
         self.on_met: Callable[[PeerId], None] = lambda _peer_id: None
         self.counters: Counter[str] = Counter()
@@ -69,18 +70,16 @@ class StateSync:
 
     def kick(self, _peer_id: PeerId | None = None) -> None:
         """Looks at once whose turn it is, because a peer has come."""
-        self._kicked.set()
+        self._kicked.fire()
 
     async def run(self) -> None:
         """Fetches from one connected peer after the other, for ever."""
         while True:
-            self._kicked = trio.Event()
             peers = [peer.peer_id for peer in self._host.peers()]
             self.met &= set(peers)
             peer_id = self._rota.next(peers, trio.current_time())
             if peer_id is None:
-                with trio.move_on_after(LOOK_SECONDS):
-                    await self._kicked.wait()
+                await self._kicked.wait(LOOK_SECONDS)
             else:
                 await self.fetch(peer_id)
 

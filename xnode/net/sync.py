@@ -14,6 +14,7 @@ import trio
 from xnode.core.faults import PeerFault
 from xnode.net import sync_plan as plan
 from xnode.net.ports import StreamHost
+from xnode.net.pulse import Pulse
 from xnode.net.sessions import session
 from xnode.net.streams import PeerId, Stream
 from xnode.net.sync_plan import Asking, Frontier, Resume, Summary
@@ -55,7 +56,7 @@ class Sync:
         self._shares = Shares()
         self._progress: SyncProgress | None = None
         self._phase: tuple[float, Phase] | None = None
-        self._kicked = trio.Event()
+        self._kicked = Pulse()
         self._peer: PeerId | None = None
         self._busy: set[PeerId] = set()
         self.counters: Counter[str] = Counter()
@@ -81,18 +82,16 @@ class Sync:
 
     def kick(self, _peer_id: PeerId | None = None) -> None:
         """Looks at once whose turn it is, because a peer has come; fits `Handshake.on_greeted`."""
-        self._kicked.set()
+        self._kicked.fire()
 
     async def run(self) -> None:
         """Fetches from the connected peers, for ever."""
         self._tracker()
         async with trio.open_nursery() as nursery:
             while True:
-                self._kicked = trio.Event()
                 peer_id = self._next()
                 if peer_id is None:
-                    with trio.move_on_after(LOOK_SECONDS):
-                        await self._kicked.wait()
+                    await self._kicked.wait(LOOK_SECONDS)
                 else:
                     self._busy.add(peer_id)
                     nursery.start_soon(self._fetch_and_kick, peer_id)
@@ -129,12 +128,14 @@ class Sync:
         limit = 1 if self._sink.is_crowded() else SESSIONS_MAX
         if len(self._busy) >= limit:
             return None
-        peers = [peer.peer_id for peer in self._host.peers()]
-        return self._rota.next(peers, trio.current_time(), self._source.extent().digest, self._busy)
+        peers, now = [peer.peer_id for peer in self._host.peers()], trio.current_time()
+        if not self._rota.may_ask(peers, now, self._busy):  # spares reading our digest
+            return None
+        return self._rota.next(peers, now, self._source.extent().digest, self._busy)
 
     async def _fetch_and_kick(self, peer_id: PeerId) -> None:
         await self.fetch(peer_id)
-        self._kicked.set()
+        self._kicked.fire()
 
     async def _fetch(self, peer_id: PeerId) -> SessionEnd:
         stream = await self._host.open_stream(peer_id, PROTOCOL, timeout=STEP_SECONDS_MAX)

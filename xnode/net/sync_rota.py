@@ -51,6 +51,9 @@ class _Known(NamedTuple):
     digest: bytes = b""  # ours, when it was equal
 
 
+NEW: Final = _Known()
+
+
 class Rota:
     """The peers and how their last sessions ended; `now` in s of a clock that only goes forward."""
 
@@ -68,18 +71,25 @@ class Rota:
         """
         self._forget(peers)
         idle = [peer for peer in peers if peer not in busy]
-        eager = [peer for peer in idle if self._of(peer).end in EAGER]
+        eager = [peer for peer in idle if self._is_eager(peer)]
         if eager:
             return min(eager, key=lambda peer: (self._of(peer).at, peer))
+        if now < self._last_any + INTERVAL_SECONDS:
+            return None
         due = [(*self._due(peer, digest), peer) for peer in idle]
         ready = [entry for entry in due if now >= entry[0]]
-        if not ready or now < self._last_any + INTERVAL_SECONDS:
-            return None
-        return min(ready, key=lambda entry: entry[1:])[2]
+        return min(ready, key=lambda entry: entry[1:])[2] if ready else None
+
+    def may_ask(self, peers: Sequence[PeerId], now: float, busy: Collection[PeerId] = ()) -> bool:
+        """False where `next` would find nobody, whatever the digests are."""
+        self._forget(peers)
+        return now >= self._last_any + INTERVAL_SECONDS or any(
+            self._is_eager(peer) for peer in peers if peer not in busy
+        )
 
     def askable(self, peers: Sequence[PeerId], served: Collection[PeerId] = ()) -> int:
         """How many peers are asked at once, besides those that have their share: among them the work is split."""
-        return sum(1 for peer in peers if peer not in served and self._of(peer).end in EAGER)
+        return sum(1 for peer in peers if peer not in served and self._is_eager(peer))
 
     def on_end(self, peer: PeerId, end: SessionEnd, now: float, digest: bytes = b"") -> None:
         """Notes how a session ended, and our digest then."""
@@ -105,7 +115,11 @@ class Rota:
         return not ends & EAGER and bool(ends & TOLD_ALL)
 
     def _of(self, peer: PeerId) -> _Known:
-        return self._known.get(peer, _Known())
+        return self._known.get(peer, NEW)
+
+    def _is_eager(self, peer: PeerId) -> bool:
+        end = self._of(peer).end
+        return end is None or end is SessionEnd.MORE
 
     def _due(self, peer: PeerId, digest: bytes) -> tuple[float, float]:
         """When it may be asked again, and when it was asked last."""
@@ -123,6 +137,8 @@ class Rota:
     def _forget(self, peers: Sequence[PeerId]) -> None:
         """A peer that left is new when it comes again, unless it was bad."""
         here = frozenset(peers)
+        if here == self._here and len(self._known) <= PEERS_MAX:
+            return
         for peer in self._here - here:
             if self._of(peer).end not in BAD:
                 self._known.pop(peer, None)

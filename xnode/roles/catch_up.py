@@ -27,7 +27,8 @@ LOOK_EVERY: Final = 1.0  # seconds
 ROUND_SECONDS_MAX: Final = 120.0  # then elections may open again; the next round goes on
 REST_SECONDS: Final = 30.0  # between rounds, doubled up to the maximum while they bring nothing
 REST_SECONDS_MAX: Final = 480.0
-WORTH_HEADS: Final = 32  # fewer unconfirmed chains are left to elections
+WORTH_HEADS: Final = 32  # fewer unconfirmed chains are left to elections, unless they are long:
+WORTH_BLOCKS: Final = 256  # elections go block by block, each of them after the one before it in its chain
 STEP_BLOCKS: Final = 48  # confirmed before others run: a few ms
 BATCH_BLOCKS: Final = 512
 
@@ -63,11 +64,11 @@ class CatchUp:
         self.counters: Counter[str] = Counter()
 
     async def run(self) -> None:
-        """Looks for many unconfirmed chains, for as long as the node runs."""
+        """Looks for many unconfirmed chains or blocks, for as long as the node runs."""
         rest = REST_SECONDS
         while True:
             await trio.sleep(LOOK_EVERY)
-            if not self._is_settled() or len(self._heads(None)) < WORTH_HEADS:
+            if not self._is_settled() or not self._is_worth_it():
                 continue
             before = self.counters["confirmed"]
             await self.round()
@@ -100,6 +101,13 @@ class CatchUp:
                 return
             after = heads[-1].block.account
             await self._page(weights, heads)
+
+    def _is_worth_it(self) -> bool:
+        with self._store.snapshot() as view:
+            count = view.count_unconfirmed(WORTH_BLOCKS)
+            return count >= WORTH_BLOCKS or (
+                count >= WORTH_HEADS and len(view.unconfirmed_heads(None, WORTH_HEADS)) == WORTH_HEADS
+            )
 
     def _heads(self, after: Address | None) -> list[StoredBlock]:
         with self._store.snapshot() as view:

@@ -25,13 +25,13 @@ from xnode.core.market import (
 )
 from xnode.core.provision import CANCEL_AFTER
 from xnode.core.values import NS, Address, Asset, Hash
+from xnode.net.pulse import Pulse
 from xnode.roles.author import Author, Draft
 from xnode.roles.confirmation import is_confirmed
 from xnode.roles.contacts import Contacts
 from xnode.roles.lease_log import LeaseLog, Stopwatch
 from xnode.roles.market_board import Answers, MarketBoard
 from xnode.roles.progress import ASK_SECONDS_MAX, Progress
-from xnode.roles.pulse import Pulse
 from xnode.roles.replica import Note
 from xnode.store.store import Store
 

@@ -19,7 +19,7 @@ from xnode.core.market import (
     is_fresh,
 )
 from xnode.core.values import Address, Hash
-from xnode.roles.pulse import Pulse
+from xnode.net.pulse import Pulse
 
 MARKET_TOPIC: Final = "xnode/market"
 

@@ -13,10 +13,10 @@ from xnode.core.lease import LeaseState
 from xnode.core.market import AD_EVERY, OFFER_VALID_FOR, Ad, Decline, Offer, Request
 from xnode.core.records import LIST_ITEMS_MAX
 from xnode.core.values import ZERO_HASH, Address
+from xnode.net.pulse import Pulse
 from xnode.roles.admission import Admission, Terms
 from xnode.roles.capacity import Capacity
 from xnode.roles.market_board import MarketBoard
-from xnode.roles.pulse import Pulse
 
 ANSWERS_WAITING_MAX: Final = 100  # requests above it go unanswered, and are counted
 

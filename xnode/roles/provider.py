@@ -20,6 +20,7 @@ from xnode.core.machine import Machine, MachineSpec, MachineStatus
 from xnode.core.provision import DOWN, Action, Situation, is_too_old, next_action
 from xnode.core.strikes import NONE, describe, on_asked, on_boot, on_failed_boot, on_restart, on_running
 from xnode.core.values import NS, ZERO_HASH, Asset, Hash
+from xnode.net.pulse import Pulse
 from xnode.roles.admission import Admission
 from xnode.roles.attesting import Attesting
 from xnode.roles.author import Author, Draft
@@ -28,7 +29,6 @@ from xnode.roles.confirmation import is_confirmed
 from xnode.roles.lease_log import LeaseLog, Stopwatch
 from xnode.roles.orphan_book import OrphanBook
 from xnode.roles.power_book import PowerBook
-from xnode.roles.pulse import Pulse
 from xnode.roles.spares import Spares
 from xnode.roles.strike_book import StrikeBook
 from xnode.store.store import Store

@@ -18,7 +18,7 @@ from xnode.core.held import Held
 from xnode.core.ledger import GAPS, Context, Effects, LedgerView, Outcome, Refusal
 from xnode.core.rules import check_alone, judge, judge_checked, judge_identified
 from xnode.core.values import ZERO_HASH, Hash
-from xnode.roles.pulse import Pulse
+from xnode.net.pulse import Pulse
 from xnode.roles.rivals import clear_way, refined
 from xnode.store.reads import PointReads
 from xnode.store.records import StoredBlock

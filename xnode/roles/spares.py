@@ -31,8 +31,8 @@ from xnode.core.pool import (
     unpack,
 )
 from xnode.core.values import HASH_BYTES, ZERO_HASH, Hash
+from xnode.net.pulse import Pulse
 from xnode.roles.capacity import Capacity
-from xnode.roles.pulse import Pulse
 from xnode.store.store import Store
 from xnode.vm.driver import Driver
 

@@ -38,10 +38,10 @@ from xnode.core.vote_effects import (
 )
 from xnode.core.votes import VOTES, Position, Vote, VoteBundle, bundle_votes
 from xnode.core.weights import REPRESENTATIVES_MAX, Weights
+from xnode.net.pulse import Pulse
 from xnode.roles.block_times import BlockTimes, Stage
 from xnode.roles.fates import Fate, Fates
 from xnode.roles.final_votes import final_at, restore_finals, settle_finals, write_finals
-from xnode.roles.pulse import Pulse
 from xnode.roles.replica import Decision, Publish, Replica
 from xnode.store.reads import PointReads
 from xnode.store.records import StoredBlock
@@ -157,6 +157,11 @@ class Voting:
                 listed = view.representatives(limit=REPRESENTATIVES_MAX)
                 self._weights = (now, Weights(view.total_weight(), {item.address: item.weight for item in listed}))
         return self._weights[1]
+
+    def weights_now(self) -> Weights:
+        """The same, read anew: a ledger that has just been filled has others than a moment ago."""
+        self._weights = None
+        return self.weights()
 
     def review(self, since: int) -> None:
         """Looks anew, in the next sweeps, at all unconfirmed blocks that are dated since then (ns).
