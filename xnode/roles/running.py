@@ -140,7 +140,7 @@ class Roles:
         self.catch_up = CatchUp(
             store,
             self.replica,
-            self.voting.weights,
+            self.voting.weights_now,
             lambda: self.sync.phase() is Phase.SETTLED,
             self.exchange.ask_finals,
             self.voting.note_decision,
@@ -220,6 +220,7 @@ class Roles:
         async with trio.open_nursery() as nursery:
             self._outside.handshake.on_greeted(lambda peer_id: self._greet(nursery, peer_id))
             tasks = [
+                self._end_with_the_store,
                 self._outside.handshake.run,
                 self.state_sync.run,
                 self.sync.run,
@@ -305,6 +306,14 @@ class Roles:
         await self.contacts.exchange(peer_id)
         if self.offering:
             self.offering.advertise.fire()
+
+    async def _end_with_the_store(self) -> None:
+        """A refused write ends the node, wherever it was refused: no edge that only drops a message may hide it."""
+        failed = trio.Event()
+        self.store.on_failure = failed.set
+        while self.store.failure is None:
+            await failed.wait()
+        raise self.store.failure
 
     async def _watch_clock(self) -> None:
         assert self.timekeeper is not None

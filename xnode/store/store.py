@@ -57,6 +57,7 @@ class Store:
         self._landed = Landed()
         self._first_undo = FirstUndo()
         self._failure: OperatorFault | None = None
+        self.on_failure: Callable[[], None] = lambda: None  # called once a write has failed; see `failure`
         self._charters = genesis_charters(genesis)
 
     @classmethod
@@ -132,6 +133,11 @@ class Store:
         self._transaction = Transaction(self._open_database(), self.genesis, self._charters, self._landed, self._land)
         return self._transaction
 
+    @property
+    def failure(self) -> OperatorFault | None:
+        """The fault of a write that failed: from then on nothing can be written before a restart."""
+        return self._failure
+
     def lend(self, settle: Callable[[], None] | None) -> None:
         """Lets the open transaction stay open while others run: who needs one of its own meanwhile calls `settle`.
 
@@ -156,6 +162,7 @@ class Store:
             database.write(changes)
         except OperatorFault as fault:
             self._failure = fault
+            self.on_failure()
             raise
         if self.on_write is not None:
             self.on_write()
