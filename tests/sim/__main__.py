@@ -1,10 +1,12 @@
 """`scripts/sim --seeds N [--start S] [--seed X] [--jobs J]`: networks under faults (docs/simulator.md)."""
 
 import argparse
+import os
 import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from datetime import timedelta
 from typing import Final
 
 from tests.sim.run import run_seed
@@ -20,7 +22,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=200, help="how many seeds")
     parser.add_argument("--start", type=int, default=1, help="the first seed")
     parser.add_argument("--seed", type=int, help="this one only, with all that it did")
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; by default one for each core")
     options = parser.parse_args(words)
     if options.seed is not None:
         return _run_one(options.seed)
@@ -50,13 +52,17 @@ def _run_many(seeds: range, jobs: int) -> int:
                 break
             if time.monotonic() > printed + PROGRESS_EVERY or done == len(seeds):
                 printed = time.monotonic()
-                rate = done / (printed - started)
-                print(f"seed {result.seed}: {done} of {len(seeds)}, {rate:.1f} a second", file=sys.stderr, flush=True)
+                print(_progress(result.seed, done, len(seeds), printed - started), file=sys.stderr, flush=True)
     print(summary(counts))
     print(f"{done} seeds from {seeds.start}, {len(failures)} broke an invariant")
     for failure in failures:
         print(f"  seed {failure.seed}: {failure.broken}")
     return 1 if failures else 0
+
+
+def _progress(seed: int, done: int, wanted: int, seconds: float) -> str:
+    left = timedelta(seconds=round(seconds / done * (wanted - done)))
+    return f"seed {seed}: {done} of {wanted}, {done / seconds:.2f} a second, {left} to go"
 
 
 def summary(counts: Counter[str]) -> str:

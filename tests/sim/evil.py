@@ -94,7 +94,7 @@ class EvilHand:
 
     async def _lease_and_abuse(self, how: str, host: Address) -> None:
         """An ordinary lease, at first."""
-        block = self._next_block(lambda chain, view: chain.lease(view, host, duration=LEASE_SECONDS))
+        block = self._next_block(lambda chain, view: _lease_block(chain, view, host, self._member.clock()))
         lease_hash = self._publish(block)
         if how == CANCELS_LATE:
             await trio.sleep(self._random.uniform(3, 9))
@@ -149,11 +149,11 @@ class EvilHand:
             chain, now = Chain(member.around.genesis, member.name), member.clock()
             first, second = self._random.choices(payees, k=2)
             host, other_host = self._random.choices(hosts, k=2)
-            lease = chain.lease(view, host, duration=LEASE_SECONDS, timestamp=now)
+            lease = _lease_block(chain, view, host, now)
             if how == SEND_TWICE:
                 pair = [chain.send(view, to, 5 + n, timestamp=now) for n, to in enumerate((first, second))]
             elif how == LEASE_TWICE:
-                pair = [lease, chain.lease(view, other_host, duration=LEASE_SECONDS, timestamp=now + 1)]
+                pair = [lease, _lease_block(chain, view, other_host, now + 1)]
             else:
                 pair = [lease, chain.send(view, first, 5, timestamp=now)]
         halves = self._halves()
@@ -255,3 +255,8 @@ class EvilHand:
         for half in self._halves():
             self._tell(half, BLOCKS_TOPIC, encode_block(block))
         member.around.journal.note(SETTLES_EARLY, member.name, lease.lease_hash.hex()[:12])
+
+
+def _lease_block(chain: Chain, view: LedgerView, host: Address, now: int) -> Block:
+    """A lease at the rates that hold."""
+    return chain.lease(view, host, duration=LEASE_SECONDS, timestamp=now, rates=view.charter_at(now).rates)

@@ -46,7 +46,7 @@ class Disk:
         self.trap: Trap | None = None
         self.on_batch: Callable[[Batch], None] = lambda _: None
         self.on_trap: Callable[[Strike], None] = lambda _: None
-        self.views: list[Source] = []  # open ones, that later writes must not change
+        self.views: dict[int, Source] = {}  # open ones, by id, that later writes must not change
         self._unsynced: list[Batch] = []
         self._kept: dict[bytes, bytes | None] = {}  # of a write that failed and yet is there
         self._handle: FakeDB | None = None
@@ -71,7 +71,7 @@ class Disk:
         """The power goes: whoever has it open gets PowerCut. Of n batches without sync the first `keeps(n)` stay."""
         if self._handle is not None:
             self._handle.state = PowerCut
-        for view in self.views:
+        for view in self.views.values():
             view.state = PowerCut
         self.views.clear()
         self._handle = None
@@ -114,7 +114,7 @@ class Disk:
     def apply(self, changes: dict[bytes, bytes | None]) -> Batch:
         """Changes the rows; views that are open keep what they had."""
         batch = {key: (self.rows.get(key), value) for key, value in changes.items()}
-        for view in self.views:
+        for view in self.views.values():
             for key, (before, _) in batch.items():
                 view.overlay.setdefault(key, before)
         for key, (before, after) in batch.items():
@@ -138,21 +138,22 @@ class Source:
         self._closed = closed
 
     def _check(self) -> None:
+        if self.state is None:
+            return
         if self.state is PowerCut:
             raise PowerCut("read after it")
-        if self.state is not None:
-            raise RuntimeError(self.state)
+        raise RuntimeError(self.state)
 
     def close(self) -> None:
         """Ends it; a second call does nothing."""
         if self.state is None:
             self.state = self._closed
-            if self in self.disk.views:
-                self.disk.views.remove(self)
+            self.disk.views.pop(id(self), None)
 
     def get(self, key: bytes, verify_checksums: bool = False) -> bytes | None:
         """The value, or None."""
-        self._check()
+        if self.state is not None:
+            self._check()
         return self.overlay[key] if key in self.overlay else self.disk.rows.get(key)
 
     def iterator(
@@ -175,7 +176,7 @@ class FakeSnapshot(Source):
 
     def __init__(self, disk: Disk) -> None:
         super().__init__(disk, "Database or snapshot is closed")
-        disk.views.append(self)
+        disk.views[id(self)] = self
 
 
 class Rows(Source):
@@ -183,7 +184,7 @@ class Rows(Source):
 
     def __init__(self, disk: Disk, start: bytes, stop: bytes | None, include_start: bool, reverse: bool) -> None:
         super().__init__(disk, "Database or iterator is closed")
-        disk.views.append(self)
+        disk.views[id(self)] = self
         self._start, self._stop, self._reverse = start, stop, reverse
         self._low = start if include_start else start + b"\x00"  # the least key that is wanted
         self._at: bytes | None = None  # the last one given
@@ -217,6 +218,9 @@ class Rows(Source):
         low = self._low if self._at is None else self._at + b"\x00"
         keys = self.disk.keys
         at = bisect_left(keys, low)
+        if not self.overlay:
+            key = keys[at] if at < len(keys) else None
+            return key if key is not None and (self._stop is None or key < self._stop) else None
         while at < len(keys) and self.overlay.get(keys[at], b"") is None:
             at += 1
         found = [keys[at]] if at < len(keys) else []
@@ -282,7 +286,7 @@ class FakeDB(Source):
     def close(self) -> None:
         """Its snapshots and iterators end with it."""
         if self.state is None:
-            for view in [*self.disk.views]:
+            for view in [*self.disk.views.values()]:
                 view.close()
             self.disk.close()
         super().close()

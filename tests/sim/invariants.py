@@ -10,9 +10,10 @@
 | machine_for_confirmed_lease | an honest provider makes a machine for a lease that it has not seen confirmed |
 | live_machine_kept | an honest provider destroys the machine of a lease that is not over, or not confirmed to be |
 | machine_has_lease | an honest provider's machine is up, LEASELESS_SECONDS after its lease was over |
+| drained_takes_none | an honest provider whose operator drains it accepts a lease that came after its promises |
 | no_node_fails | something escapes from a node that no fault of its disk explains |
 | honest_peers_keep_each_other | an honest node bans another or rejects its gossip |
-| one_ledger_in_the_end | SETTLE_SECONDS after all is healed honest nodes differ, or something is not confirmed |
+| one_ledger_in_the_end | SETTLE_SECONDS after all is healed honest nodes differ, or something waits for its end |
 | sound_in_the_end | a whole store does not follow from its blocks |
 """
 
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from tests.sim.clocks import true_time
 from tests.sim.journal import Journal
 from xnode.core.attestations import valid_ones
-from xnode.core.blocks import Block, LeaseAccept, LeaseCancel, LeaseForceSettle, LeaseSettle
+from xnode.core.blocks import Block, Lease, LeaseAccept, LeaseCancel, LeaseForceSettle, LeaseSettle
 from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord, LeaseState
 from xnode.core.machine import MachineStatus
@@ -31,12 +32,15 @@ from xnode.core.values import NS, Address, Hash
 from xnode.store.records import StoredBlock
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.sim.books import News
     from tests.sim.member import Member
 
 LEASELESS_SECONDS: Final = 40.0  # a look, a few tries, attestations, a clock that is a little wrong
 SETTLE_SECONDS: Final = 900.0  # three lives of an election
 HONEST_CLOCK_ERROR: Final = 5 * NS  # of the timekeepers that make up a threshold
+PROMISE_HOLDS: Final = 30 * NS  # an offer, and the block that follows it on its way
 UP: Final = (MachineStatus.RUNNING, MachineStatus.PROVISIONING, MachineStatus.PAUSED)
 ENDS: Final = (LeaseSettle, LeaseCancel, LeaseForceSettle)
 
@@ -45,9 +49,12 @@ class Broken(AssertionError):
     """An invariant does not hold."""
 
     def __init__(self, name: str, detail: str) -> None:
-        super().__init__(f"{name}: {detail}")
+        super().__init__(name, detail)  # both, so that it reaches another process
         self.name = name
         self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.detail}"
 
 
 class Invariants:
@@ -60,6 +67,7 @@ class Invariants:
         self._confirmed: dict[tuple[Address, int], Hash] = {}
         self._ends: dict[Hash, tuple[str, Hash]] = {}
         self._accepts: dict[Hash, Hash] = {}
+        self._seen_at: dict[Hash, int] = {}  # true ns at which a lease was first applied by anybody
         self._over_since: dict[tuple[str, Hash], float] = {}
 
     def fail(self, name: str, detail: str) -> None:
@@ -76,6 +84,10 @@ class Invariants:
         for stored in news.applied:
             if isinstance(stored.block.body, LeaseSettle):
                 self._check_settlement(member, stored.block, stored.block.body)
+            elif isinstance(stored.block.body, Lease):
+                self._seen_at.setdefault(stored.block_hash, true_time())
+            elif isinstance(stored.block.body, LeaseAccept) and stored.block.account == member.address:
+                self._check_drained(member, stored.block.body.source)
         for stored in news.confirmed:
             self._on_confirmed(member, stored)
 
@@ -114,6 +126,17 @@ class Invariants:
             self.fail(
                 "settled_in_time", f"{member.name}: a lease is settled {early / NS:.1f} s before its time is over"
             )
+
+    def _check_drained(self, member: "Member", lease_hash: Hash) -> None:
+        since = member.drained_at
+        if since is not None and self._seen_at[lease_hash] > since + PROMISE_HOLDS:
+            self.fail("drained_takes_none", f"{member.name}: lease {lease_hash.hex()[:12]}")
+
+    def unended(self, honest: "Sequence[Member]") -> list[Hash]:
+        """Leases that an honest consumer paid for, in the first one's books, which have come to no end."""
+        consumers = {member.address for member in honest}
+        leases = honest[0].books.leases.values()
+        return [lease.lease_hash for lease in leases if lease.consumer in consumers and not lease.is_final]
 
     def on_machine_made(self, member: "Member", lease_hash: Hash) -> None:
         """Right before a machine is made."""

@@ -20,8 +20,7 @@ class Journal:
 
     def feed(self, kind: str, who: str, data: bytes) -> None:
         """A message or a write: too many to print."""
-        self._digest.update(f"{trio.current_time()!r} {kind} {who} ".encode())
-        self._digest.update(data)
+        self._digest.update(b"%r %b %b " % (trio.current_time(), kind.encode(), who.encode()) + data)
 
     def note(self, kind: str, who: str, detail: str = "") -> None:
         """An event that a person would like to read of; counted by its kind."""

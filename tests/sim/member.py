@@ -38,13 +38,17 @@ IMAGES: Final = (GuestImage("debian-12", 0, 1),)
 
 
 class Role(NamedTuple):
-    """What a member is; `evils` names what it does against the rules, an empty set is an honest member."""
+    """What a member is; `evils` names what it does against the rules, an empty set is an honest member.
+
+    Who joins later than at second 0 begins with nothing.
+    """
 
     name: str
     is_timekeeper: bool = False
     capacity: Resources | None = None
     multiplier_milli: int = 1000
     evils: frozenset[str] = frozenset()
+    joins_at: float = 0.0
 
 
 class Surroundings(NamedTuple):
@@ -95,6 +99,7 @@ class Member:
         self.books = Books(around.genesis, disk)
         self.down_seconds = RESTART_SECONDS
         self.lives = 0
+        self.drained_at: int | None = None  # true ns since which its operator lets it take no new leases
         self.roles: Roles | None = None
         self.network: MemoryNetwork | None = None
         self.on_life: Callable[[Member, trio.Nursery], None] = lambda _member, _nursery: None
@@ -110,6 +115,9 @@ class Member:
 
     async def live(self) -> None:
         """Runs until cancelled; an end of a life is followed by the next after `down_seconds`."""
+        if self.role.joins_at:
+            await trio.sleep(self.role.joins_at)
+            self.around.journal.note("joins late", self.name)
         while True:
             await self._live_once()
             self.around.journal.note("down", self.name, f"for {self.down_seconds:.1f} s")
@@ -182,6 +190,9 @@ class Member:
         return roles
 
     def _vanish(self) -> None:
+        if self.roles is not None:
+            for what, count in self.roles.catch_up.counters.items():
+                self.around.journal.counts[f"catch-up: {what}"] += count
         if self.network is not None:
             self._check_network(self.network)
             self.network.vanish()

@@ -32,9 +32,16 @@ WEIGHT: Final = 100_000  # XUSD in all
 EVIL_WEIGHT_MAX: Final = 30  # percent
 LEAST: Final = 500  # XUSD of a member
 FIRST_DEED: Final = 6.0  # seconds: by then all know each other
+LATE_CHANCE: Final = 0.2  # that somebody joins late
+CHANGE_CHANCE: Final = 0.15  # that the DAO changes the rates
+HISTORY_CHANCE: Final = 0.015  # that it then has much to fetch
+HISTORY: Final = 1_050  # blocks: enough for a ledger to be called old
 ROOMY: Final = Resources(8, 16_384, 200)
 SKEW: Final = 10
+LARGE_STEPS: Final = (-3600, -600, 600, 3600)  # seconds by which a clock is set wrong
 TIMING: Final = Timing(10, 3600, settle_grace=40, force_settle_gap=22, attestation_skew=SKEW, live_window=600)
+SHORT_WINDOW: Final = 60  # s, of live blocks where rates change
+HEARD_WITHIN: Final = 100.0  # s, that the DAO leaves for all to hear of a change before it can matter to anybody
 
 
 class Deed(NamedTuple):
@@ -63,19 +70,25 @@ class Plan(NamedTuple):
     weights: dict[str, int]
     deeds: tuple[Deed, ...]
     calm_at: float
+    history: int = 0  # blocks of strangers that are there before the start
 
 
 def make_plan(seed: int) -> Plan:
     """The same seed makes the same plan."""
     random = Random(f"plan {seed}")
-    roles = _cast(random)
+    civic = Random(f"civic {seed}")
+    roles, history = _joining(civic, _cast(random))
     weights = _weights(random, roles)
     calm_at = random.uniform(60, 130)
-    deeds = sorted(_deeds(random, roles, calm_at), key=lambda deed: deed.at)
+    changes = _changes(civic)
+    deeds = sorted(
+        [*_deeds(random, roles, calm_at), *_civic(civic, roles, calm_at), *changes], key=lambda deed: deed.at
+    )
     clocks = {role.name: _clock(random, role) for role in roles}
     allocations = tuple(Allocation(address_of(name), Asset.XUSD, amount) for name, amount in weights.items())
-    genesis = make_genesis(allocations=allocations, timing=TIMING, network_id="sim")
-    return Plan(seed, genesis, roles, clocks, weights, tuple(deeds), calm_at)
+    timing = TIMING._replace(live_window=SHORT_WINDOW) if changes else TIMING
+    genesis = make_genesis(allocations=allocations, timing=timing, network_id="sim")
+    return Plan(seed, genesis, roles, clocks, weights, tuple(deeds), calm_at, history)
 
 
 def _cast(random: Random) -> tuple[Role, ...]:
@@ -96,6 +109,18 @@ def _cast(random: Random) -> tuple[Role, ...]:
         if random.random() < chance and name in by_name:
             by_name[name] = by_name[name]._replace(evils=by_name[name].evils | {evil})
     return tuple(by_name.values())
+
+
+def _joining(random: Random, roles: tuple[Role, ...]) -> tuple[tuple[Role, ...], int]:
+    """Sometimes somebody honest comes late and with nothing; now and then there is much to fetch."""
+    draw = random.random()
+    honest = [role for role in roles if not role.evils]
+    if draw > LATE_CHANCE:
+        return roles, 0
+    late = random.choice(honest)
+    joined = late._replace(joins_at=random.uniform(2, 40))
+    history = HISTORY if draw < HISTORY_CHANCE else 0
+    return tuple(joined if role is late else role for role in roles), history
 
 
 def _weights(random: Random, roles: Sequence[Role]) -> dict[str, int]:
@@ -143,6 +168,46 @@ def _deeds(random: Random, roles: Sequence[Role], calm_at: float) -> list[Deed]:
     if "mallory" in names:
         deeds += [Deed(at, "abuse", "mallory", (random.choice(ABUSES),)) for at in times(3, calm_at / 2)]
     return deeds
+
+
+def _civic(random: Random, roles: Sequence[Role], calm_at: float) -> list[Deed]:
+    """What a DAO, people with a joint account and operators do."""
+    names = [role.name for role in roles]
+
+    def times(*counts: int) -> list[float]:
+        return [random.uniform(FIRST_DEED, calm_at) for _ in range(random.choice(counts))]
+
+    deeds = [Deed(at, "state block", "", ("a word", random.uniform(0, 40))) for at in times(0, 0, 1)]
+    deeds += [Deed(at, "joint block", random.choice(names), _joint(random, names)) for at in times(0, 1, 3)]
+    deeds += [
+        Deed(at, "clock step", _not_timekeeper(random, roles), (random.choice(LARGE_STEPS),))
+        for at in times(0, 0, 0, 1)
+    ]
+    deeds += [Deed(at, "gift", random.choice(names)) for at in times(0, 1)]
+    for at in times(0, 0, 1):
+        host = _host(random, roles)
+        deeds += [Deed(at, "drain", host, (True,)), Deed(at + random.uniform(1, 60), "drain", host, (False,))]
+    return deeds
+
+
+def _changes(random: Random) -> list[Deed]:
+    """Sometimes the DAO changes the rates, as early as it promises to; a lease follows when they hold."""
+    if random.random() > CHANGE_CHANCE:
+        return []
+    at, ahead = random.uniform(1, 30), SHORT_WINDOW + HEARD_WITHIN
+    deeds = [
+        Deed(at, "state block", "", ("high rates", ahead)),
+        _lease_wanted(random, at + ahead + random.uniform(-5, 9)),
+    ]
+    if random.random() < 0.3:
+        deeds.append(Deed(at + random.uniform(1, 5), "state block", "", ("old rates", ahead + 5)))
+    return deeds
+
+
+def _joint(random: Random, names: Sequence[str]) -> tuple[object, ...]:
+    """What is signed, to whom a payment goes, and at which nodes others sign something else at the same time."""
+    others = tuple(random.sample(names, random.choice([0, 0, 1])))
+    return (random.choice(["payment", "payment", "receipt", "rotation"]), random.choice(names), others)
 
 
 def _lease_wanted(random: Random, at: float) -> Deed:

@@ -11,6 +11,7 @@ import trio
 from tests.sim.journal import Journal
 from tests.support.memory_network import Internet, MemoryNetwork
 from tests.support.streams import MemoryStream
+from xnode.net.pulse import Pulse
 from xnode.net.streams import PeerId
 
 
@@ -37,7 +38,7 @@ class Storm(Internet):
         self.now = CALM
         self._mail: list[tuple[float, int, MemoryNetwork, PeerId, str, bytes]] = []
         self._serial = count()
-        self._news = trio.Event()
+        self._news = Pulse()
         self._next_at = inf
         self._cuts: list[tuple[frozenset[PeerId], frozenset[PeerId]]] = []
 
@@ -67,7 +68,7 @@ class Storm(Internet):
         at = trio.current_time() + delay
         heappush(self._mail, (at, next(self._serial), sender, receiver, topic, data))
         if at < self._next_at:
-            self._news.set()
+            self._news.fire()
 
     async def keep_carrying(self) -> None:
         """Delivers gossip; runs for as long as the network. One task for all of it, for they are many."""
@@ -75,10 +76,8 @@ class Storm(Internet):
             while self._mail and self._mail[0][0] <= trio.current_time():
                 _, _, sender, receiver, topic, data = heappop(self._mail)
                 sender.deliver(receiver, topic, data)
-            self._news = trio.Event()
             self._next_at = self._mail[0][0] if self._mail else inf
-            with trio.move_on_at(self._next_at):
-                await self._news.wait()
+            await self._news.wait(self._next_at - trio.current_time())
 
     def on_heard(self, sender: PeerId, receiver: PeerId, topic: str, data: bytes) -> None:
         self.journal.feed(topic, f"{sender} {receiver}", data)
@@ -94,7 +93,7 @@ class Storm(Internet):
         return self._is_cut_one_way(left, right) or self._is_cut_one_way(right, left)
 
     def _is_cut_one_way(self, sender: PeerId, receiver: PeerId) -> bool:
-        return any(sender in senders and receiver in receivers for senders, receivers in self._cuts)
+        return bool(self._cuts) and any(sender in some and receiver in others for some, others in self._cuts)
 
     async def cut(self, island: Collection[PeerId], others: Collection[PeerId], both_ways: bool) -> None:
         """From now on nothing from the island reaches the others; with `both_ways` nor back, and connections end."""

@@ -28,6 +28,8 @@ MUST_OCCUR = frozenset(
         *(*DOUBLE_SPENDS, CANCELS_LATE, FORCE_SETTLES, VOTES_TWICE, LIES_ABOUT_TIME),
         *(NEVER_SETTLES, SETTLES_EARLY, SETTLES_LATE, "boots fail", "taken back", "lease done"),
         *("lease ended by LeaseSettle", "lease ended by LeaseCancel", "lease ended by LeaseForceSettle"),
+        *("state block", "joint payment done", "joint receipt done", "joint rotation done", "drained", "joins late"),
+        *("large clock step", "catch-up: confirmed", "step money_back", "ended by its disk"),
         *("machine made", "machine destroyed, settled", "machine destroyed, cancelled", "machine destroyed, expired"),
     }
 )
@@ -36,9 +38,12 @@ MUST_OCCUR = frozenset(
 def features(plan: Plan) -> set[str]:
     """What is planned, by kind."""
     evils = {evil for role in plan.roles for evil in role.evils}
-    return evils | {
-        f"{deed.kind} {deed.details[:1] if deed.kind in ('abuse', 'crash', 'disk') else ''}" for deed in plan.deeds
-    }
+    joining = {f"late, {plan.history}" for role in plan.roles if role.joins_at}
+    return (
+        evils
+        | joining
+        | {f"{deed.kind} {deed.details[:1] if deed.kind in ('abuse', 'crash', 'disk') else ''}" for deed in plan.deeds}
+    )
 
 
 def most_varied_first() -> list[int]:

@@ -161,10 +161,11 @@ class Chain(NamedTuple):
         resources: Resources = SMALL,
         duration: int = DAY,
         multiplier_milli: int = price.MULTIPLIER_DEFAULT,
+        rates: price.Rates | None = None,
         **changes: Any,
     ) -> Block:
-        """Leases from `provider`; the access key is that of "<name>-access"."""
-        amount = price.cost(resources, duration, self.genesis.rates, multiplier_milli)
+        """Leases from `provider`, at the genesis' rates or others; the access key is that of "<name>-access"."""
+        amount = price.cost(resources, duration, rates or self.genesis.rates, multiplier_milli)
         access = key_of(f"{self.name}-access").public_key
         body = Lease(provider, amount, *resources, duration, access, ZERO_HASH, multiplier_milli)
         return self.next(view, body, Asset.XUSD, -amount, **changes)

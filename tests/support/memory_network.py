@@ -7,6 +7,7 @@ is admitted, judged and delivered by the real `GossipJudge`, and passed on only 
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from hashlib import sha256
 from random import Random
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from xnode.net.ports import StreamHandler
 from xnode.net.streams import PeerId
 
 REDIAL_SECONDS = 2.0
+IDENTITIES_MAX = 1024  # remembered: a message is heard many times within a short time
 UNSENT_MAX = 256  # own gossip that waits for the first peer, as in the real one
 
 
@@ -100,12 +102,21 @@ class MemoryNetwork:
         self._seen: set[bytes] = set()
         self._unsent: deque[tuple[str, bytes]] = deque(maxlen=UNSENT_MAX)
         self._peers: dict[PeerId, ConnectedPeer] = {}
+        self._kept: list[PeerId] = []
+        self._sorted: tuple[ConnectedPeer, ...] = ()
         self._handlers: dict[str, StreamHandler] = {}
         self._callbacks: list[Callable[[PeerId, bool], None]] = []
         self._streams: list[MemoryStream] = []
 
     def peers(self) -> tuple[ConnectedPeer, ...]:
-        return tuple(self._peers[peer_id] for peer_id in sorted(self._peers))
+        if len(self._sorted) != len(self._peers):
+            self._sorted = tuple(self._peers[peer_id] for peer_id in sorted(self._peers))
+        return self._sorted
+
+    def forget(self, peer_id: PeerId) -> None:
+        """It is no peer any more."""
+        self._peers.pop(peer_id, None)
+        self._sorted = ()
 
     async def publish(self, topic: str, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
@@ -124,7 +135,9 @@ class MemoryNetwork:
         name = multiaddr.rpartition("/p2p/")[2]
         if not name or name == multiaddr:
             raise CallerFault("bad_peer_address", f"{multiaddr} names no peer")
-        self._nursery.start_soon(self._keep_dialled, PeerId(name))
+        self._kept.append(PeerId(name))
+        if len(self._kept) == 1:
+            self._nursery.start_soon(self._keep_dialled)
 
     async def open_stream(
         self, peer_id: PeerId, protocol: str, addresses: Sequence[str] = (), timeout: float = 10
@@ -162,7 +175,7 @@ class MemoryNetwork:
         other = self.internet.hosts.get(peer_id)
         for host, far in ((self, peer_id), (other, self.peer_id)):
             if host is not None:
-                host._peers.pop(far, None)
+                host.forget(far)
         await self.reset_streams(peer_id)
 
     async def reset_streams(self, peer_id: PeerId) -> None:
@@ -185,14 +198,16 @@ class MemoryNetwork:
 
     def _link(self, peer_id: PeerId, outbound: bool) -> None:
         self._peers[peer_id] = ConnectedPeer(peer_id, f"/memory/{peer_id}", self._clock())
+        self._sorted = ()
         for callback in self._callbacks:
             callback(peer_id, outbound)
         while self._unsent:
             self._pass_on(*self._unsent.popleft(), self.peer_id)
 
-    async def _keep_dialled(self, peer_id: PeerId) -> None:
+    async def _keep_dialled(self) -> None:
         while True:
-            self.dial(peer_id)
+            for peer_id in self._kept:
+                self.dial(peer_id)
             await trio.sleep(REDIAL_SECONDS)
 
     async def _run_handler(self, handler: StreamHandler, stream: MemoryStream) -> None:
@@ -245,8 +260,9 @@ class MemoryNetwork:
         if self.internet.hosts.get(self.peer_id) is self:
             del self.internet.hosts[self.peer_id]
         for host in self.internet.hosts.values():
-            host._peers.pop(self.peer_id, None)
+            host.forget(self.peer_id)
         self._peers.clear()
+        self._sorted = ()
 
     def _hear(self, forwarder: PeerId, topic: str, data: bytes) -> None:
         identity = _identity(topic, data)
@@ -279,5 +295,6 @@ async def _raise(error: BaseException) -> None:
     raise error
 
 
+@lru_cache(IDENTITIES_MAX)
 def _identity(topic: str, data: bytes) -> bytes:
     return sha256(topic.encode() + b"\0" + data).digest()

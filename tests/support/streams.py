@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import trio
-import trio.testing
 
 from xnode.core.faults import PeerFault
 from xnode.net.network import ConnectedPeer
@@ -12,64 +11,84 @@ from xnode.net.streams import PeerId, Stream
 
 ALICE = PeerId("alice")
 BOB = PeerId("bob")
+OPENING_STEPS = 4  # that a stream takes to open: by then the other side knows that the one before has ended
+
+
+class Pipe:
+    """Bytes on their way in one direction."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.is_ended = False
+        self.news = trio.Event()
+
+    def tell(self) -> None:
+        """Wakes the reader."""
+        self.news.set()
+        self.news = trio.Event()
 
 
 class MemoryStream(Stream):
     """One end of a pair; a reset of either end shows at both, and discards what was not read."""
 
-    def __init__(self, peer_id: PeerId, inner: trio.StapledStream) -> None:  # type: ignore[type-arg]
+    def __init__(self, peer_id: PeerId, incoming: Pipe, outgoing: Pipe) -> None:
         self.peer_id = peer_id
-        self.inner = inner
         self.far: MemoryStream | None = None
         self.is_reset = False
         self.on_write: Callable[[bytes], None] = lambda _: None
+        self._incoming = incoming
+        self._outgoing = outgoing
 
     def _check(self) -> None:
         if self.is_reset:
             raise PeerFault("stream_reset", "the peer reset the stream")
 
     async def read(self, count: int) -> bytes:
-        await trio.lowlevel.checkpoint()
+        pipe = self._incoming
+        if pipe.data or pipe.is_ended or self.is_reset:
+            await trio.lowlevel.checkpoint()
+        while not (pipe.data or pipe.is_ended or self.is_reset):
+            await pipe.news.wait()
         self._check()
-        try:
-            data = bytes(await self.inner.receive_some(count))
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise PeerFault("stream_reset", "the stream is gone") from error
-        self._check()
+        data = bytes(pipe.data[:count])
+        del pipe.data[:count]
         return data
 
     async def write(self, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
         self._check()
+        if self._outgoing.is_ended:
+            raise PeerFault("stream_reset", "the stream's writing side was closed")
         self.on_write(data)
-        try:
-            await self.inner.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise PeerFault("stream_reset", "the stream is gone") from error
+        self._outgoing.data += data
+        self._outgoing.tell()
 
     async def close_write(self) -> None:
+        await trio.lowlevel.checkpoint()
         self._check()
-        await self.inner.send_eof()
+        self._end()
 
     async def aclose(self) -> None:
-        with trio.CancelScope(shield=True):
-            if not self.is_reset:
-                await self.inner.send_eof()
+        self._end()
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def reset(self) -> None:
-        ends = [end for end in (self, self.far) if end is not None and not end.is_reset]
-        for end in ends:
-            end.is_reset = True
-        with trio.CancelScope(shield=True):
-            for end in ends:
-                await trio.aclose_forcefully(end.inner)
+        for end in (self, self.far):
+            if end is not None and not end.is_reset:
+                end.is_reset = True
+                end._incoming.tell()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _end(self) -> None:
+        if not self.is_reset:
+            self._outgoing.is_ended = True
+            self._outgoing.tell()
 
 
-def stream_pair(left: PeerId = ALICE, right: PeerId = BOB, lockstep: bool = False) -> tuple[MemoryStream, MemoryStream]:
-    """Two ends, the first held by `left`, so its `peer_id` is `right`. With `lockstep` a write waits for its reader."""
-    make = trio.testing.lockstep_stream_pair if lockstep else trio.testing.memory_stream_pair
-    inner_left, inner_right = make()
-    near, far = MemoryStream(right, inner_left), MemoryStream(left, inner_right)
+def stream_pair(left: PeerId = ALICE, right: PeerId = BOB) -> tuple[MemoryStream, MemoryStream]:
+    """Two ends, the first held by `left`, so its `peer_id` is `right`."""
+    there, back = Pipe(), Pipe()
+    near, far = MemoryStream(right, back, there), MemoryStream(left, there, back)
     near.far, far.far = far, near
     return near, far
 
@@ -124,7 +143,8 @@ class MemoryHost:
     async def open_stream(
         self, peer_id: PeerId, protocol: str, addresses: Sequence[str] = (), timeout: float = 10
     ) -> MemoryStream:
-        await trio.lowlevel.checkpoint()
+        for _ in range(OPENING_STEPS):
+            await trio.lowlevel.checkpoint()
         other = self.network.host(peer_id)
         self.network.connect(self, other)
         if protocol not in other.handlers:
