@@ -111,7 +111,7 @@ class Snapshot(PointReads):
 
     def count_unconfirmed(self, limit: int) -> int:
         """How many blocks are not confirmed, counted up to `limit`."""
-        return sum(1 for _ in islice(self._frozen.scan(UNDO), limit))
+        return sum(1 for _ in islice(self._undos(b""), limit))
 
     def unconfirmed_heads(self, after: Address | None = None, limit: int = PAGE) -> list[StoredBlock]:
         """The last blocks of the chains that have unconfirmed ones, by account; one short search a chain."""
