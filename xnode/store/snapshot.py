@@ -111,7 +111,9 @@ class Snapshot(PointReads):
 
     def count_unconfirmed(self, limit: int) -> int:
         """How many blocks are not confirmed, counted up to `limit`."""
-        return sum(1 for _ in islice(self._undos(b""), limit))
+        keys = [key for key, _ in islice(self._undos(b""), limit)]
+        self._first_undo.raise_to(keys[0][1:] if keys else b"", self._writes)
+        return len(keys)
 
     def unconfirmed_heads(self, after: Address | None = None, limit: int = PAGE) -> list[StoredBlock]:
         """The last blocks of the chains that have unconfirmed ones, by account; one short search a chain."""
