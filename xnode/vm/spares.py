@@ -142,7 +142,7 @@ class SpareDriver(LocalDriver):
             except MachineFault:
                 return  # an earlier run may have told it; the login that comes next finds out
         told = arrival.script(entry.record.spec, key, has_grown=entry.has_grown)
-        result = await self._thread.run(entry.shell.execute, told, ARRIVAL_SECONDS)
+        result = await self._thread.run(entry.shell.run_bare, told, ARRIVAL_SECONDS)
         await self._close_shell(entry)
         if result.exit_code:
             raise _unfit(f"its guest did not take the lease's name and key: {result.stderr[:200]!r}")
