@@ -29,8 +29,8 @@ REST_SECONDS: Final = 30.0  # between rounds, doubled up to the maximum while th
 REST_SECONDS_MAX: Final = 480.0
 WORTH_HEADS: Final = 32  # fewer unconfirmed chains are left to elections, unless they are long:
 WORTH_BLOCKS: Final = 256  # elections go block by block, each of them after the one before it in its chain
-STEP_BLOCKS: Final = 48  # confirmed before others run: a few ms
-BATCH_BLOCKS: Final = 512
+STEP_BLOCKS: Final = 24  # confirmed before others run: a few ms
+BATCH_BLOCKS: Final = 256
 
 log = logging.getLogger(__name__)
 
@@ -129,9 +129,11 @@ class CatchUp:
         while not climb.is_over:
             transaction = self._open()
             self._note(transaction, climb.step(transaction, STEP_BLOCKS))
-            if len(self._confirmed) >= BATCH_BLOCKS:
-                self._settle()
             await trio.lowlevel.checkpoint()
+            if len(self._confirmed) >= BATCH_BLOCKS and transaction.is_open:
+                transaction.prepare()
+                await trio.lowlevel.checkpoint()
+                self._settle()
 
     def _note(self, transaction: Transaction, found: Sequence[Hash]) -> None:
         """A final vote of ours is said by the confirmed height from now on."""
