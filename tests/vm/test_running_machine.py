@@ -77,3 +77,9 @@ async def test_disk_has_the_leased_size_and_is_mounted(shared):
     command = "cat /sys/block/vda/size; grep -c ' /data ' /proc/mounts"
     result = await driver.execute(at.machine.spec.lease_hash, command, 20)
     assert result.stdout == f"{(1 << 30) // 512}\n1\n".encode()
+
+
+async def test_who_logs_in_is_told_what_outlives_a_reboot(shared):
+    driver, at = shared
+    result = await driver.execute(at.machine.spec.lease_hash, "cat /etc/motd", 20)
+    assert b"only what is in /data" in result.stdout

@@ -33,6 +33,7 @@ cmp -s -n 65536 /dev/vda /dev/zero &&
 	/usr/sbin/mke2fs -q -t ext4 -L data -m 0 -E nodiscard,lazy_itable_init=1,lazy_journal_init=1 /dev/vda
 mkdir -p /data
 mount -t ext4 -o discard /dev/vda /data || echo "the disk can't be mounted"
+echo "This guest runs in memory: only what is in /data, its disk, outlives a stop or a reboot." >/etc/motd
 
 while :; do
 	dropbear -F -E -s -r /etc/dropbear/host_key -p 22
