@@ -44,6 +44,14 @@ def test_after_a_failure_it_waits() -> None:
     assert claim(now=tries.next_at, tries=tries) is Claim.CLAIM
 
 
+def test_a_clock_that_was_set_back_holds_up_no_try() -> None:
+    """A failure of an hour ahead must not mean an hour's wait."""
+    tries = after_failure(Tries(), FIRST + 3600 * NS)
+    assert claim(now=FIRST + 3600 * NS, tries=tries) is Claim.WAIT
+    assert claim(now=FIRST, tries=tries) is Claim.CLAIM
+    assert claim(now=FIRST - 1, tries=tries) is Claim.WAIT
+
+
 def test_failures_are_ever_rarer_and_never_end() -> None:
     tries, pauses = Tries(), []
     for _ in range(100):

@@ -37,10 +37,15 @@ class Claim(StrEnum):
 
 
 class Tries(NamedTuple):
-    """The failures so far, and the time (ns) before which there is no other try."""
+    """The failures so far, when the last one was, and the time before which there is no other try (ns)."""
 
     failures: int = 0
+    failed_at: int = 0
     next_at: int = 0
+
+    def may_try(self, now: int) -> bool:
+        """Also where the clock has been set back to before the last failure: the wait was of a clock that was wrong."""
+        return now >= self.next_at or now < self.failed_at
 
 
 def claimable_from(lease: LeaseRecord, timing: Timing) -> int:
@@ -51,7 +56,7 @@ def claimable_from(lease: LeaseRecord, timing: Timing) -> int:
 def next_claim(lease: LeaseRecord, timing: Timing, now: int, tries: Tries, *, is_confirmed: bool) -> Claim:
     """The next step; `is_confirmed` is said of the block that brought the lease into its state."""
     if lease.state is LeaseState.ACCEPTED:
-        is_due = now >= max(claimable_from(lease, timing), tries.next_at)
+        is_due = now >= claimable_from(lease, timing) and tries.may_try(now)
         return Claim.CLAIM if is_due and is_confirmed else Claim.WAIT
     if lease.state is LeaseState.UNFULFILLED:
         return Claim.TELL if is_confirmed else Claim.WAIT
@@ -61,4 +66,4 @@ def next_claim(lease: LeaseRecord, timing: Timing, now: int, tries: Tries, *, is
 def after_failure(tries: Tries, now: int) -> Tries:
     """The next try is twice as far away as the last one was, and never further than RETRY_MAX."""
     pause = min(RETRY_FIRST << min(tries.failures, 32), RETRY_MAX)
-    return Tries(tries.failures + 1, now + pause)
+    return Tries(tries.failures + 1, now, now + pause)
