@@ -54,6 +54,30 @@ def test_only_a_newer_record_replaces() -> None:
     assert found.peer_id == "moved"
 
 
+def test_a_known_record_from_the_future_is_replaced_by_a_current_one() -> None:
+    """Taken before our clock was set back; it must not stand in the way until its time comes."""
+    directory = filled(record())
+    back = NOW - 3600 * NS
+    assert directory.put(record(timestamp=back)._replace(peer_id="moved"), b"", back)
+    found = directory.find(address_of("alice"), back)
+    assert found is not None
+    assert found.peer_id == "moved"
+
+
+def test_the_wires_of_some_are_those_that_are_known_and_current() -> None:
+    directory = filled(record("alice"), record("bob", NOW - VALID_FOR))
+    asked = [address_of(name) for name in ("bob", "carol", "alice")]
+    assert directory.wires_of(asked, NOW) == (b"peer-bob", b"peer-alice")
+    assert directory.wires_of(asked, NOW + 1) == (b"peer-alice",)
+
+
+def test_missing_are_the_pinned_without_a_current_record() -> None:
+    directory = filled(record("alice"), record("bob"))
+    directory.pin(address_of(name) for name in ("alice", "carol"))
+    assert directory.missing(NOW) == (address_of("carol"),)
+    assert set(directory.missing(NOW + VALID_FOR + 1)) == {address_of("alice"), address_of("carol")}
+
+
 def test_a_record_is_found_while_it_is_current() -> None:
     directory = filled(record())
     assert directory.find(address_of("alice"), NOW + VALID_FOR) == record()

@@ -137,6 +137,7 @@ class Village:
         self.nodes: dict[str, RoleNode] = {}
         self.disks: dict[str, Disk] = {}
         self.drivers: dict[str, Driver] = {}  # real ones, by node; a village with one runs on real time
+        self.clock_steps: dict[str, float] = {}  # by node: what its clock was set ahead since it runs, seconds
         self.names = (*PEOPLE, *TIMEKEEPER_NAMES, REPRESENTATIVE)
 
     async def start(self, name: str, **setup: Any) -> RoleNode:
@@ -208,7 +209,11 @@ class Village:
     async def _run_on(
         self, store: Store, setup: Setup, gone: trio.Event, task_status: trio.TaskStatus[RoleNode]
     ) -> None:
-        clock, topics = virtual_clock(setup.clock_ahead), Topics()
+        topics = Topics()
+
+        def clock() -> int:
+            return virtual_clock(setup.clock_ahead + self.clock_steps.get(setup.name, 0.0))()
+
         with trio.CancelScope() as scope:
             async with open_memory_network(self.internet, peer_id_of(setup.name), topics.table(), clock) as network:
                 node = RoleNode(setup, self._roles(setup, store, topics, network, clock), store, network)

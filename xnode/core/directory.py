@@ -45,9 +45,9 @@ class Directory:
         self._pinned = frozenset(accounts)
 
     def put(self, record: DirectoryRecord, wire: bytes, now: int) -> bool:
-        """Takes it if it is current and newer than what is known; says whether it did."""
-        known = self._entries.get(record.account)
-        if not is_current(record, now) or (known is not None and known[0].timestamp >= record.timestamp):
+        """Takes it if it is current and newer than what is known and current; says whether it did."""
+        known = self.find(record.account, now)
+        if not is_current(record, now) or (known is not None and known.timestamp >= record.timestamp):
             return False
         self._entries.pop(record.account, None)
         if len(self._entries) >= ENTRIES_MAX:
@@ -64,6 +64,14 @@ class Directory:
         """The newest current records in wire form, `limit` at most."""
         current = [wire for record, wire in reversed(self._entries.values()) if is_current(record, now)]
         return tuple(current[:limit])
+
+    def wires_of(self, accounts: Iterable[Address], now: int) -> tuple[bytes, ...]:
+        """The current records of these accounts in wire form, of those that are known."""
+        return tuple(self._entries[account][1] for account in accounts if self.find(account, now))
+
+    def missing(self, now: int) -> tuple[Address, ...]:
+        """The pinned accounts without a current record, sorted."""
+        return tuple(sorted(account for account in self._pinned if self.find(account, now) is None))
 
     def records(self, now: int) -> tuple[DirectoryRecord, ...]:
         """All current records, sorted by account."""

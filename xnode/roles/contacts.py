@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
+from math import inf
 from typing import Final, NamedTuple, Protocol
 
 import trio
@@ -12,14 +13,22 @@ from xnode.core.directory import DIRECTORY, RENEWED_EVERY, Directory, DirectoryR
 from xnode.core.faults import CallerFault, Fault, PeerFault
 from xnode.core.genesis import Genesis
 from xnode.core.keys import SigningKey
-from xnode.core.values import Address
+from xnode.core.values import NS, Address
 from xnode.net.streams import PeerId
 
 DIRECTORY_TOPIC: Final = "xnode/directory"
 EXCHANGE_METHOD: Final = "directory"
 EXCHANGE_RECORDS_MAX: Final = 64  # in one rpc answer
 EXCHANGE_BYTES_MAX: Final = 60 * 1024  # so that big records don't make the whole answer too large
+EXCHANGE_PEERS_MAX: Final = 8  # asked for all that they know, after our clock was set
+ASKED_PEERS_MAX: Final = 4  # asked for an account that is called and not known
+NAMED_MAX: Final = 16  # accounts in one question
+ASK_SECONDS_MAX: Final = 5.0
+ASK_AGAIN_SECONDS: Final = 10.0  # before peers are asked for the same account again
+ASKED_MAX: Final = 1_000  # accounts remembered as asked for
 SETTLE_SECONDS: Final = 1.0  # between a new connection and our record, so that gossip has a mesh to go by
+LOOK_EVERY: Final = 15.0  # seconds between looks at our clock and at who is missing
+CLOCK_SET_SECONDS: Final = 5.0  # by which a clock must have moved against the monotonic one to count as set
 
 Args = tuple[Plain, ...]
 
@@ -63,6 +72,7 @@ class Contacts:
         clock: Callable[[], int],
         publish: Callable[[str, bytes], Awaitable[None]],
         here: Callable[[], DirectoryRecord],
+        peers: Callable[[], Sequence[PeerId]],
     ) -> None:
         self._key = key
         self._network_key = genesis.network_key
@@ -70,6 +80,9 @@ class Contacts:
         self._clock = clock
         self._publish = publish
         self._here = here
+        self._peers = peers
+        self._turn = 0
+        self._asked: dict[Address, float] = {}  # when peers were last asked for whom, trio's seconds
         self.directory = Directory()
         calls.register(EXCHANGE_METHOD, self._serve)
 
@@ -98,7 +111,10 @@ class Contacts:
         return Whereabouts(PeerId(record.peer_id), record.addresses)
 
     async def call(self, account: Address, method: str, args: Args, timeout: float) -> Args:
-        """Calls the node of an account, dialling it if need be; raises PeerFault."""
+        """Calls the node of an account, dialling it if need be; peers are asked where it is if we don't know. Raises
+        PeerFault."""
+        if not self._knows(account):
+            await self._ask_for(account)
         where = self.find(account)
         with blaming_peer():
             return await self._calls.call(where.peer_id, method, args, timeout, where.addresses)
@@ -106,13 +122,7 @@ class Contacts:
     async def exchange(self, peer_id: PeerId) -> None:
         """Right after a connection: takes the peer's records and tells everybody ours."""
         await trio.sleep(SETTLE_SECONDS)
-        try:
-            wires = await self._calls.call(peer_id, EXCHANGE_METHOD, ())
-        except PeerFault:
-            return  # the next connection or the next gossip will tell
-        for wire in wires[:EXCHANGE_RECORDS_MAX]:
-            if isinstance(wire, bytes):
-                self.take(wire)
+        await self._hear(peer_id, ())
         await self.announce()
 
     async def announce(self) -> None:
@@ -120,10 +130,73 @@ class Contacts:
         await self._publish(DIRECTORY_TOPIC, self._own())
 
     async def keep_announced(self) -> None:
-        """Renews our record; runs for as long as the node."""
+        """Renews our record, and at once after our clock was set; runs for as long as the node."""
         while True:
             await self.announce()
-            await trio.sleep(RENEWED_EVERY)
+            if await self._until_set(RENEWED_EVERY):
+                await self._hear_all(self._next_peers(EXCHANGE_PEERS_MAX), ())
+
+    async def keep_pinned(self) -> None:
+        """Asks a peer for pinned accounts that we don't know; runs for as long as the node."""
+        while True:
+            await trio.sleep(LOOK_EVERY)
+            if missing := self.directory.missing(self._clock())[:NAMED_MAX]:
+                await self._hear_all(self._next_peers(1), missing)
+
+    async def _until_set(self, seconds: float) -> bool:
+        """Waits; ends early, with True, when our clock was set: before, we refused records of others and they ours."""
+        end, began = trio.current_time() + seconds, self._ahead()
+        while trio.current_time() < end:
+            await trio.sleep(LOOK_EVERY)
+            if abs(self._ahead() - began) > CLOCK_SET_SECONDS * NS:
+                return True
+        return False
+
+    def _ahead(self) -> int:
+        """By how much the clock that can be set is ahead of the one that can't; only changes of it mean anything."""
+        return self._clock() - round(trio.current_time() * NS)
+
+    def _knows(self, account: Address) -> bool:
+        return self.directory.find(account, self._clock()) is not None
+
+    async def _ask_for(self, account: Address) -> None:
+        """Asks a few peers where the account is, unless they were asked just now."""
+        now = trio.current_time()
+        if now < self._asked.get(account, -inf) + ASK_AGAIN_SECONDS:
+            return
+        self._asked.pop(account, None)
+        if len(self._asked) >= ASKED_MAX:
+            del self._asked[next(iter(self._asked))]
+        self._asked[account] = now
+        await self._hear_all(self._next_peers(ASKED_PEERS_MAX), (account,))
+
+    def _next_peers(self, limit: int) -> Sequence[PeerId]:
+        """A few connected peers, others each time."""
+        peers = self._peers()
+        self._turn = (self._turn + limit) % max(1, len(peers))
+        return [*peers[self._turn :], *peers[: self._turn]][:limit]
+
+    async def _hear_all(self, peers: Sequence[PeerId], accounts: Sequence[Address]) -> None:
+        """Asks them at once; ends when all accounts that were named are known, or all peers have answered."""
+
+        async def hear(peer_id: PeerId) -> None:
+            await self._hear(peer_id, accounts)
+            if accounts and all(self._knows(account) for account in accounts):
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for peer_id in peers:
+                nursery.start_soon(hear, peer_id)
+
+    async def _hear(self, peer_id: PeerId, accounts: Sequence[Address]) -> None:
+        """Takes a peer's records, of these accounts or (none named) the newest of all."""
+        try:
+            wires = await self._calls.call(peer_id, EXCHANGE_METHOD, tuple(accounts), ASK_SECONDS_MAX)
+        except PeerFault:
+            return  # the next connection, look or gossip will tell
+        for wire in wires[:EXCHANGE_RECORDS_MAX]:
+            if isinstance(wire, bytes):
+                self.take(wire)
 
     def _own(self) -> bytes:
         record = self._here()
@@ -132,9 +205,16 @@ class Contacts:
         return wire
 
     async def _serve(self, _peer_id: PeerId, args: Args) -> Args:
-        if args:
-            raise Fault("malformed", "directory takes no arguments")
         self._own()
+        if args:
+            return self.directory.wires_of(_read_accounts(args), self._clock())
         wires = self.directory.wires(self._clock(), EXCHANGE_RECORDS_MAX)
         totals = accumulate(len(wire) for wire in wires)
         return tuple(wire for wire, total in zip(wires, totals, strict=True) if total <= EXCHANGE_BYTES_MAX)
+
+
+def _read_accounts(args: Args) -> tuple[Address, ...]:
+    accounts = tuple(Address(arg) for arg in args if isinstance(arg, bytes))
+    if len(accounts) != len(args) or len(args) > NAMED_MAX:
+        raise Fault("malformed", f"directory takes no arguments, or {NAMED_MAX} accounts at most")
+    return accounts

@@ -114,7 +114,7 @@ class Roles:
         self.log = LeaseLog(clock)
         self.replica = Replica(store, genesis, clock, network.publish)
         self.author = Author(key, store, genesis, self.replica, outside.worker, clock)
-        self.contacts = Contacts(key, genesis, rpc, clock, network.publish, self._own_record)
+        self.contacts = Contacts(key, genesis, rpc, clock, network.publish, self._own_record, self._peer_ids)
         self.board = MarketBoard(key, genesis, clock, network.publish)
         timekeeper = Timekeeper(key, store, genesis, clock, outside.monotonic) if settings.timekeeper else None
         self.timekeeper = timekeeper
@@ -231,6 +231,7 @@ class Roles:
                 self.author.work_ahead,
                 self.author.receive_pending,
                 self.contacts.keep_announced,
+                self.contacts.keep_pinned,
                 self.consumer.sweep,
                 self.reclaiming.run,
             ]
@@ -351,6 +352,9 @@ class Roles:
     def _own_record(self) -> DirectoryRecord:
         network = self._outside.network
         return DirectoryRecord(self._address, network.peer_id, network.addresses, self.names(), self._outside.clock())
+
+    def _peer_ids(self) -> tuple[PeerId, ...]:
+        return tuple(peer.peer_id for peer in self._outside.network.peers())
 
     async def _serve_progress(self, peer_id: PeerId, args: Args) -> Args:
         match args:
