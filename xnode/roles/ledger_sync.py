@@ -36,15 +36,13 @@ class LedgerSource(SyncSource):
 
     def parts(self) -> bytes:
         """See SyncSource."""
-        with self._store.snapshot() as view:
-            sums = view.frontier_sums()
+        sums = self._store.frontier_sums()
         starts = range(0, BUCKETS, BUCKETS_PER_PART)
         return b"".join(self._fingerprint(sum(sums[start : start + BUCKETS_PER_PART])) for start in starts)
 
     def buckets(self, parts: Sequence[int]) -> bytes:
         """See SyncSource."""
-        with self._store.snapshot() as view:
-            rows = [view.frontier_sums(part * BUCKETS_PER_PART, BUCKETS_PER_PART) for part in parts]
+        rows = [self._store.frontier_sums(part * BUCKETS_PER_PART, BUCKETS_PER_PART) for part in parts]
         return b"".join(self._fingerprint(item) for row in rows for item in row)
 
     def _fingerprint(self, total: int) -> bytes:

@@ -13,12 +13,12 @@ ACCOUNTS_MAX: Final = 8_192  # about 1 KiB each; what one transaction changed ma
 
 
 class Landed:
-    """`sums` are those of frontiers by bucket, `marks` what accounts add to them; both are filled when needed."""
+    """`sums` are those of frontiers by bucket, all that are not 0; `marks` what accounts add to them, where known."""
 
-    def __init__(self) -> None:
+    def __init__(self, sums: dict[int, int]) -> None:
         self.accounts: dict[Address, AccountRecord | None] = {}
         self.marks: dict[Address, int] = {}
-        self.sums: dict[int, int] = {}
+        self.sums = sums
 
     def note_account(self, address: Address, account: AccountRecord | None) -> None:
         """Keeps an account as it is on disk; where there are too many, all are forgotten first."""

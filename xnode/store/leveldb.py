@@ -16,7 +16,7 @@ import plyvel
 
 from xnode.core.faults import OperatorFault
 
-WRITE_BUFFER_BYTES: Final = 32 * 1024 * 1024
+WRITE_BUFFER_BYTES: Final = 8 * 1024 * 1024  # a larger one takes longer to put into, a smaller one more to merge
 CACHE_BYTES: Final = 64 * 1024 * 1024
 BLOOM_BITS: Final = 10  # a key: 1 % of the misses reach a table
 OPEN_FILES_MAX: Final = 256  # of 1024 that a process usually has; 2 MiB each

@@ -20,9 +20,7 @@ from xnode.store.records import Frontier, Representative, StoredBlock
 from xnode.store.schema import (
     ACCOUNT,
     ARRIVAL,
-    BUCKETS_OF_FRONTIERS,
     CHAIN,
-    FRONTIER_SUM,
     HEAVIEST,
     PENDING,
     STATE_BLOCK,
@@ -37,7 +35,6 @@ from xnode.store.schema import (
     note_prefix,
     number,
     place,
-    sum_key,
     unpack_account,
     unpack_arrival,
     unpack_heaviest,
@@ -97,17 +94,6 @@ class Snapshot(PointReads):
         accounts = (unpack_account(key[1:], value) for key, value in near)
         found = (Frontier(item.address, item.height, item.head) for item in accounts if item.height)
         return list(islice(found, limit))
-
-    def frontier_sums(self, first: int = 0, count: int = BUCKETS_OF_FRONTIERS) -> list[int]:
-        """The sums of frontiers of so many buckets, from the first one on."""
-        sums = [0] * count
-        start = sum_key(first - 1) if first else None
-        for key, value in self._frozen.scan(FRONTIER_SUM, start):
-            bucket = int.from_bytes(key[1:], "big") - first
-            if bucket >= count:
-                break
-            sums[bucket] = int.from_bytes(value, "big")
-        return sums
 
     def count_unconfirmed(self, limit: int) -> int:
         """How many blocks are not confirmed, counted up to `limit`."""

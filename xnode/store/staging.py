@@ -63,6 +63,7 @@ class Staging(PointReads):
         self._changed_entries: dict[bytes, None] = {}
         self._born: set[bytes] = set()  # keys of entries, places of undo records that are not on disk: first put here
         self._undos: dict[bytes, Undo | None] = {}  # those that changed, by place
+        self.frontier_sums: dict[int, int] = {}  # of the buckets that change, once `rows` has told them
         self.is_open = True
         self.changed = ChangedAccounts(genesis.network_key, landed.marks)
         self.counter = Counter(super().tally())
@@ -145,7 +146,8 @@ class Staging(PointReads):
                 rows[UNDO + at] = pack_undo(undo)
             elif at not in self._born:
                 rows[UNDO + at] = None
-        for bucket, frontiers_sum in self._frontier_sums().items():
+        self.frontier_sums = self._frontier_sums()
+        for bucket, frontiers_sum in self.frontier_sums.items():
             rows[sum_key(bucket)] = frontiers_sum.to_bytes(SUM_BYTES, "big") if frontiers_sum else None
         for representative, shift in self.changed.weight_shifts().items():
             before = super().weight(representative)
@@ -153,11 +155,13 @@ class Staging(PointReads):
             rows |= weight_rows(representative, before, before + shift)
         return rows
 
+    def first_undo(self) -> bytes:
+        """The first place that gets an undo record; empty where none does."""
+        return min((at for at, undo in self._undos.items() if undo is not None), default=b"")
+
     def _frontier_sums(self) -> dict[int, int]:
         shifts, sums = self.changed.frontier_shifts(), self._landed.sums
-        for bucket in shifts.keys() - sums.keys():
-            sums[bucket] = int.from_bytes(self._database.get(sum_key(bucket)) or b"", "big")
-        return {bucket: (sums[bucket] + shift) % SUM_MODULUS for bucket, shift in shifts.items() if shift}
+        return {bucket: (sums.get(bucket, 0) + shift) % SUM_MODULUS for bucket, shift in shifts.items() if shift}
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Stages one raw key."""

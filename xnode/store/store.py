@@ -20,12 +20,13 @@ from xnode.store.leveldb import Database, Engine, corrupt, open_plyvel
 from xnode.store.schema import (
     ACCOUNT,
     ARRIVAL,
+    BUCKETS_OF_FRONTIERS,
     CHAIN,
+    FRONTIER_SUM,
     GENESIS_KEY,
     SCHEMA_KEY,
     SCHEMA_VERSION,
     TALLY_KEY,
-    UNDO,
     number,
     pack_account,
     pack_standing,
@@ -54,7 +55,7 @@ class Store:
         self._reads_back = reads_back
         self._transaction: Transaction | None = None
         self._lent: Callable[[], None] | None = None
-        self._landed = Landed()
+        self._landed = Landed({})
         self._first_undo = FirstUndo()
         self._failure: OperatorFault | None = None
         self.on_failure: Callable[[], None] = lambda: None  # called once a write has failed; see `failure`
@@ -82,6 +83,7 @@ class Store:
             _check_identity(database, genesis)
             _check_counter(database)
             store._charters = load_charters(database, genesis)
+            store._landed = Landed(_load_sums(database))
         except BaseException:
             database.release()
             raise
@@ -109,6 +111,13 @@ class Store:
     def snapshot(self) -> Snapshot:
         """All that is committed now; to be closed (`with`)."""
         return Snapshot(self._open_database().freeze(), self._charters, self._first_undo)
+
+    def frontier_sums(self, first: int = 0, count: int = BUCKETS_OF_FRONTIERS) -> list[int]:
+        """The sums of frontiers of so many buckets, from the first one on, as of the last commit.
+
+        From memory: rows that are written anew with every batch take long to be read in LevelDB.
+        """
+        return [self._landed.sums.get(bucket, 0) for bucket in range(first, first + count)]
 
     def charters_since(self, time: int) -> tuple[Charter, ...]:
         """What holds at `time` (ns) and what is known to hold later. On any thread."""
@@ -145,13 +154,12 @@ class Store:
         """
         self._lent = settle
 
-    def _land(self, changes: Changes, charters: Charters) -> None:
-        first = min((key for key, value in changes.items() if key[:1] == UNDO and value is not None), default=None)
-        if first is not None:
-            self._first_undo.lower(first[1:])
+    def _land(self, changes: Changes, charters: Charters, first_undo: bytes) -> None:
+        if first_undo:
+            self._first_undo.lower(first_undo)
         self._write(changes)
-        if first is not None:
-            self._first_undo.lower(first[1:])
+        if first_undo:
+            self._first_undo.lower(first_undo)
         self._charters = charters
 
     def _write(self, changes: Changes) -> None:
@@ -182,6 +190,12 @@ def _opening(genesis: Genesis) -> Changes:
         TALLY_KEY: pack_tally(opening_tally(genesis)),
         **opening_state(genesis),
     }
+
+
+def _load_sums(database: Database) -> dict[int, int]:
+    """Those of all buckets that have one."""
+    rows = database.scan(FRONTIER_SUM)
+    return {int.from_bytes(key[1:], "big"): int.from_bytes(value, "big") for key, value in rows}
 
 
 def _check_identity(database: Database, genesis: Genesis) -> None:

@@ -39,7 +39,7 @@ class Transaction(Staging):
         genesis: Genesis,
         charters: Charters,
         landed: Landed,
-        land: Callable[[Changes, Charters], None],
+        land: Callable[[Changes, Charters, bytes], None],
     ) -> None:
         super().__init__(database, genesis, charters, landed)
         self._genesis = genesis
@@ -78,8 +78,8 @@ class Transaction(Staging):
             if self._prepared is None:
                 self.prepare()
             if self._prepared:
-                self._land(self._prepared, self._charters)
-                self._landed.land(self.changed, self._frontier_sums())
+                self._land(self._prepared, self._charters, self.first_undo())
+                self._landed.land(self.changed, self.frontier_sums)
         finally:
             self.discard()
 
