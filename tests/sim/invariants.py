@@ -24,7 +24,7 @@ from tests.sim.journal import Journal
 from xnode.core.attestations import valid_ones
 from xnode.core.blocks import Block, Lease, LeaseAccept, LeaseCancel, LeaseForceSettle, LeaseSettle
 from xnode.core.genesis import Genesis
-from xnode.core.lease import LeaseRecord, LeaseState
+from xnode.core.lease import EndProof, LeaseRecord, LeaseState
 from xnode.core.machine import MachineStatus
 from xnode.core.orphan import OrphanProof, Proof
 from xnode.core.provision import ACCEPT_WITHIN
@@ -147,8 +147,7 @@ class Invariants:
         """Right before a machine is destroyed."""
         lease = member.books.leases.get(lease_hash)
         is_orphan = lease is None and isinstance(proof, OrphanProof)
-        is_open = lease is not None and lease.is_final and not member.books.is_confirmed(lease.end_hash)
-        if is_open:
+        if lease is not None and self._hangs_on_its_end(member, lease, proof):
             self.fail("live_machine_kept", f"{member.name}: lease {lease_hash.hex()[:12]}, its end is not confirmed")
         elif not is_orphan and (lease is None or not self._is_over(lease)):
             state = "unknown" if lease is None else f"{lease.state}"
@@ -157,10 +156,16 @@ class Invariants:
             )
 
     def _is_over(self, lease: LeaseRecord) -> bool:
-        if lease.is_final:
-            return True
-        last = lease.expiry + self._genesis.timing.settle_grace * NS
-        return lease.state is LeaseState.ACCEPTED and true_time() > last - HONEST_CLOCK_ERROR
+        return lease.is_final or (lease.state is LeaseState.ACCEPTED and self._is_late(lease))
+
+    def _is_late(self, lease: LeaseRecord) -> bool:
+        """Whether nobody can settle it any more."""
+        return true_time() > lease.expiry + self._genesis.timing.settle_grace * NS - HONEST_CLOCK_ERROR
+
+    def _hangs_on_its_end(self, member: "Member", lease: LeaseRecord, proof: Proof) -> bool:
+        """Whether it may not be over: its end is not confirmed, and nothing else says that it is."""
+        is_expired = isinstance(proof, EndProof) and proof.reason == "expired" and self._is_late(lease)
+        return lease.is_final and not member.books.is_confirmed(lease.end_hash) and not is_expired
 
     def look_at_machines(self, member: "Member", is_calm: bool) -> None:
         """Every second or so: whose lease has long been over while its provider could act."""
