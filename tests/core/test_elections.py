@@ -4,10 +4,10 @@ from collections import Counter
 
 import pytest
 
-from tests.support.elections import BOB, CAROL, HIGH, LOW, PLACE, US, Table
+from tests.support.elections import BOB, CAROL, DAVE, HIGH, LOW, PLACE, US, Table
 from tests.support.vote_network import address_number, hash_number, position_number
 from xnode.core import elections as limits
-from xnode.core.election import FORKS_MAX
+from xnode.core.election import FORKS_MAX, NUDGE_NS
 from xnode.core.elections import (
     CONFIRMED_KEPT_MAX,
     ELECTION_LIFETIME_NS,
@@ -19,7 +19,7 @@ from xnode.core.elections import (
 )
 from xnode.core.faults import OperatorFault
 from xnode.core.tally import VoteOutcome
-from xnode.core.values import NS, Hash
+from xnode.core.values import NS, Address, Hash
 from xnode.core.vote_effects import (
     CastVote,
     Confirmed,
@@ -251,6 +251,46 @@ def test_who_votes_in_no_old_election_is_silent() -> None:
     assert table.elections.silence(SILENT_NS) == (1, frozenset({CAROL}))
 
 
+# ---- who was away and is heard again
+
+
+def undecided(who: Address) -> Table:
+    """An election that has long been undecided for want of CAROL's vote, or of her final one; `who` was the last that
+    was heard of, 40 s ago."""
+    table = Table(10, 40, 50)
+    table.block(LOW)
+    table.vote(BOB, LOW)
+    for _ in range(40):
+        table.tick(NS)
+    assert WantVotes(PLACE) not in table.tick(NS)
+    table.vote(who, HIGH, position=position_number(1), timestamp=2)
+    return table
+
+
+def test_an_election_that_lacks_a_vote_asks_soon_once_its_voter_is_back() -> None:
+    assert WantVotes(PLACE) in undecided(CAROL).tick(NUDGE_NS)
+
+
+def test_an_election_that_lacks_a_final_vote_asks_soon_once_its_voter_is_back() -> None:
+    table = Table(10, 40, 50)
+    table.block(LOW)
+    table.vote(CAROL, LOW)
+    table.vote(BOB, LOW)
+    for _ in range(40):
+        table.tick(NS)
+    assert WantVotes(PLACE) not in table.tick(NS)
+    table.vote(CAROL, HIGH, position=position_number(1), timestamp=2)
+    assert WantVotes(PLACE) in table.tick(NUDGE_NS)
+
+
+def test_an_election_that_has_the_vote_of_who_is_back_does_not_ask_more_often() -> None:
+    assert WantVotes(PLACE) not in undecided(BOB).tick(NUDGE_NS)
+
+
+def test_who_weighs_nothing_here_hurries_nobody() -> None:
+    assert WantVotes(PLACE) not in undecided(DAVE).tick(NUDGE_NS)
+
+
 # ---- limits
 
 
@@ -295,6 +335,28 @@ def test_one_account_opens_only_so_many_elections() -> None:
     over = place_in(1, ELECTIONS_PER_ACCOUNT_MAX)
     assert table.block(LOW, over) == (NotOpened(over, LOW, NoRoom.ACCOUNT_FULL),)
     assert CastVote in map(type, table.block(LOW, place_in(2, 0)))
+
+
+def test_a_block_that_may_be_voted_for_takes_the_place_of_one_that_waits_for_it() -> None:
+    """Else a chain whose places all went to its later blocks would stand still: those wait for the one without."""
+    table = Table(10, 90)
+    table.block(LOW, place_in(1, 0))
+    for number in range(2, ELECTIONS_PER_ACCOUNT_MAX + 1):
+        table.block(LOW, place_in(1, number), is_votable=False)
+    first, last = place_in(1, 1), place_in(1, ELECTIONS_PER_ACCOUNT_MAX)
+    assert table.block(LOW, first) == (Expired(last, (LOW,)), CastVote(first, LOW, False))
+    assert table.block(LOW, last) == (
+        Expired(place_in(1, ELECTIONS_PER_ACCOUNT_MAX - 1), (LOW,)),
+        CastVote(last, LOW, False),
+    )
+
+
+def test_a_block_that_may_not_be_voted_for_takes_nobodys_place() -> None:
+    table = Table(10, 90)
+    for number in range(ELECTIONS_PER_ACCOUNT_MAX):
+        table.block(LOW, place_in(1, number), is_votable=False)
+    over = place_in(1, ELECTIONS_PER_ACCOUNT_MAX)
+    assert table.block(LOW, over, is_votable=False) == (NotOpened(over, LOW, NoRoom.ACCOUNT_FULL),)
 
 
 def test_an_account_has_room_again_when_one_of_its_elections_ends() -> None:

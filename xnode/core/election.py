@@ -9,7 +9,7 @@ block is confirmed by 67 % of them, and two such sets share at least 34 %. Every
 - In a contest our non-final vote moves to the leader (see tally.py), on a tick only and after a pause that doubles with
   each move, so that sooner or later it is longer than the network's delays and all see the same leader.
 - What may have been lost is said again at nudges, ever less often: our vote, a question for the others' votes, and for
-  the block that votes name and we lack.
+  the block that votes name and we lack. Often again once somebody is heard who was away.
 - A block that moves a lease wants a step of it too, and blocks of other chains may want the same one (rivalry.py).
   Our votes for such blocks are one vote that stands for one of them, and our final vote is given once for the position
   and once for the step. Where a rival is confirmed the others have lost for ever: they leave, and no vote for them
@@ -73,6 +73,18 @@ class Election:
     def needs_tick(self, now: int) -> bool:
         """Whether `tick` could do anything."""
         return self.is_contested or now >= self._nudge_at
+
+    def lacks(self, representative: Address) -> bool:
+        """Whether its vote could help: none is here, or no final one where 67 % support one block."""
+        if not self.tally.weights.of(representative):
+            return False
+        ballot = self.tally.ballots.get(representative)
+        return ballot is None or (not ballot.is_final and self.tally.quorum() is not None)
+
+    def hurry(self, now: int) -> None:
+        """Who was away is back: what may have been lost meanwhile is said and asked again soon."""
+        self._nudge_wait = NUDGE_NS
+        self._nudge_at = min(self._nudge_at, now + NUDGE_NS)
 
     def own_vote(self) -> CastVote | None:
         """What we vote now, to be said again to whoever asks."""

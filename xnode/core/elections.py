@@ -11,11 +11,13 @@ confirmed: its previous and the block that it refers to. So a confirmed block ne
 | unknown | votes with weight | unknown | kept; after a while WantBlock |
 | unknown | block, and there is room | open | what election.py says, with the votes that waited |
 | unknown | block, and there is no room | unknown | NotOpened; the role offers it again later |
+| unknown | votable block, its account's places taken, some by others | open | Expired for the newest of those |
 | unknown | block, all places taken, some by contests | open | Expired for the oldest contest |
 | open | another block | open | staged; NotOpened(forks_full), or Dropped for the least supported |
 | open | final votes of 67 % | confirmed | Confirmed |
 | open | REWEIGH_NS passed, and who has weight now can't reach 67 % of the frozen | open | as with the weights of now |
 | open | ELECTION_LIFETIME_NS passed | unknown | Expired: offered again it opens with new weights |
+| open | a representative that was away is heard (hearing.py), and its vote could help | open | soon those of a nudge |
 | open | what rests on its block was confirmed | confirmed | none |
 | open | its block was rolled back with what it rests on | unknown | none |
 | open | a rival of a candidate is confirmed elsewhere | open, or unknown if none is left | Lost, and what follows |
@@ -32,6 +34,7 @@ from typing import Final, NamedTuple
 
 from xnode.core.election import Election
 from xnode.core.faults import OperatorFault
+from xnode.core.hearing import Hearing
 from xnode.core.rivalry import Rivalry
 from xnode.core.steps import Step
 from xnode.core.tally import Ballot, VoteOutcome
@@ -86,7 +89,7 @@ class Elections:
     def __init__(self, own: Address | None) -> None:
         self._own = own
         self._open: dict[Position, Election] = {}
-        self._of_account: dict[Address, int] = {}
+        self._of_account: dict[Address, dict[Position, None]] = {}  # in the order in which they opened
         self._contested: dict[Position, None] = {}
         self._confirmed: dict[Position, Confirmed] = {}
         self._finals: dict[Position, Hash] = {}
@@ -94,6 +97,7 @@ class Elections:
         self._rivalries: dict[Step, Rivalry] = {}
         self._lost: dict[Hash, None] = {}
         self._waiting = WaitingVotes()
+        self._hearing = Hearing()
         self.ignored = dict.fromkeys(VoteOutcome, 0)
         self.reweighed = 0  # elections whose weights were frozen anew
 
@@ -146,6 +150,7 @@ class Elections:
         effects: list[Effect] = []
         election = self._open.get(position)
         if election is None:
+            effects += self._make_room_in(position.account) if is_votable else []
             reason = self._no_room(position.account)
             if reason is not None:
                 return (NotOpened(position, block_hash, reason),)
@@ -174,7 +179,15 @@ class Elections:
                 effects += self._on_own_vote(bundle, vote, now)
             else:
                 effects += self._on_vote(bundle, vote, weights, now)
+        self._note_heard(bundle, weights, now)
         return tuple(effects)
+
+    def _note_heard(self, bundle: VoteBundle, weights: Weights, now: int) -> None:
+        who = bundle.representative
+        if who != self._own and weights.of(who) and self._hearing.is_back(who, bundle.timestamp, now):
+            for election in self._open.values():
+                if election.lacks(who):
+                    election.hurry(now)
 
     def on_confirmed(
         self, position: Position, block_hash: Hash, now: int, step: Step | None = None
@@ -243,11 +256,21 @@ class Elections:
         return map(_view, self._open.values())
 
     def _no_room(self, account: Address) -> NoRoom | None:
-        if self._of_account.get(account, 0) >= ELECTIONS_PER_ACCOUNT_MAX:
+        if self._is_full(account):
             return NoRoom.ACCOUNT_FULL
         if len(self._open) >= ELECTIONS_MAX and not self._contested:
             return NoRoom.ELECTIONS_FULL
         return None
+
+    def _is_full(self, account: Address) -> bool:
+        return len(self._of_account.get(account, ())) >= ELECTIONS_PER_ACCOUNT_MAX
+
+    def _make_room_in(self, account: Address) -> list[Expired]:
+        """For a block that may be voted for: those that may not wait for it, so one of them makes way."""
+        if not self._is_full(account):
+            return []
+        waiting = [one for one in self._of_account[account] if not any(self._open[one].candidates.values())]
+        return [self._expire(self._open[waiting[-1]])] if waiting else []
 
     def _make_room(self) -> list[Expired]:
         if len(self._open) < ELECTIONS_MAX:
@@ -257,7 +280,7 @@ class Elections:
     def _start(self, position: Position, weights: Weights, now: int) -> Election:
         election = Election(position, weights, self._own, self._finals.get(position), now)
         self._open[position] = election
-        self._of_account[position.account] = self._of_account.get(position.account, 0) + 1
+        self._of_account.setdefault(position.account, {})[position] = None
         return election
 
     def _rivalry(self, step: Step | None, election: Election, now: int) -> Rivalry | None:
@@ -276,9 +299,10 @@ class Elections:
     def _close(self, position: Position) -> None:
         self._end_rivalries(self._open.pop(position).close())
         self._contested.pop(position, None)
-        left = self._of_account.pop(position.account) - 1
-        if left:
-            self._of_account[position.account] = left
+        left = self._of_account[position.account]
+        del left[position]
+        if not left:
+            del self._of_account[position.account]
 
     def _expire(self, election: Election) -> Expired:
         self._close(election.position)
