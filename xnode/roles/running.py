@@ -226,6 +226,7 @@ class Roles:
                 self.sync.run,
                 self.voting.send_votes,
                 self.voting.keep_counting,
+                self.voting.carry_on,
                 self.exchange.run,
                 self.catch_up.run,
                 self.author.work_ahead,

@@ -20,7 +20,6 @@ from xnode.core.elections import Elections, ElectionView
 from xnode.core.genesis import Genesis
 from xnode.core.heard_votes import HeardVotes
 from xnode.core.keys import SigningKey
-from xnode.core.lease import LeaseState
 from xnode.core.ledger import Effects
 from xnode.core.steps import step_of
 from xnode.core.values import ZERO_HASH, Address, Hash
@@ -42,6 +41,7 @@ from xnode.net.pulse import Pulse
 from xnode.roles.block_times import BlockTimes, Stage
 from xnode.roles.fates import Fate, Fates
 from xnode.roles.final_votes import final_at, restore_finals, settle_finals, write_finals
+from xnode.roles.foundations import foundations
 from xnode.roles.replica import Decision, Publish, Replica
 from xnode.store.reads import PointReads
 from xnode.store.records import StoredBlock
@@ -52,6 +52,7 @@ from xnode.store.transaction import Transaction
 VOTES_TOPIC: Final = "xnode/votes"
 FLUSH_EVERY: Final = 0.05  # seconds that votes wait for others, so that they share a message
 TICK_EVERY: Final = 0.5
+ROUNDS_AT_ONCE: Final = 4  # of effects and what follows from them, each a write at most, before others run
 SWEEP_EVERY: Final = 2.0
 SWEEP_BLOCKS_MAX: Final = 100  # offered again in one sweep
 IDLE_SECONDS: Final = 30.0  # between looks while there is nothing to vote on
@@ -101,6 +102,7 @@ class Voting:
         self._review_since: int | None = None
         self._pending: deque[Effect] = deque()
         self._is_busy = False
+        self._left_over = trio.Event()
         self._news = trio.Event()
         self._opened = Pulse()
         self.wants = trio.Event()  # set when something is wanted of peers
@@ -229,6 +231,14 @@ class Voting:
             else:
                 await self._opened.wait(IDLE_SECONDS)
 
+    async def carry_on(self) -> None:
+        """Does what one event has left to do, and lets others run in between; runs for as long as the node."""
+        while True:
+            await self._left_over.wait()
+            self._left_over = trio.Event()
+            await trio.lowlevel.checkpoint()
+            self._carry_out(())
+
     def _restore(self) -> None:
         with self._store.snapshot() as view:
             restore_finals(view, self._elections)
@@ -260,7 +270,7 @@ class Voting:
             is_here = view.has_block(identity) or identity in self._staged
             if not is_here or view.is_confirmed(identity):  # what was offered just before it may have changed that
                 return
-            needs = [need for need in _rests_on(view, block) if not view.is_confirmed(need)]
+            needs = [need for need in foundations(view, block) if not view.is_confirmed(need)]
         for need in needs:
             if need != ZERO_HASH and (len(self._waiting) < WAITING_MAX or need in self._waiting):
                 self._waiting.setdefault(need, {})[identity] = position
@@ -298,19 +308,25 @@ class Voting:
         """Carries out what is wanted, in its order, but all confirmations of one round in one batch.
 
         What follows from that (a confirmation lets the next block be voted on, and so on through a whole chain) comes
-        back here while we are at it: it waits in line instead of going ever deeper.
+        back here while we are at it: it waits in line instead of going ever deeper. After some rounds `carry_on` does
+        the rest, because each may be a write to disk.
         """
         self._unwritten += [effect for effect in effects if isinstance(effect, CastVote) and effect.is_final]
         self._pending += effects
-        if self._is_busy:
-            return
+        if not self._is_busy:
+            self._carry_out_rounds()
+            self._opened.fire()
+
+    def _carry_out_rounds(self) -> None:
         self._is_busy = True
         try:
-            while self._pending:
-                self._carry_out_round()
+            for _ in range(ROUNDS_AT_ONCE):
+                if self._pending:
+                    self._carry_out_round()
         finally:
             self._is_busy = False
-        self._opened.fire()
+        if self._pending:
+            self._left_over.set()
 
     def _carry_out_round(self) -> None:
         effects, self._pending = self._pending, deque()
@@ -442,17 +458,6 @@ class Voting:
             self._sent_at = max(self._clock(), self._sent_at + 1)
             wires.append(VOTES.sign(self._genesis.network_key, self._key, bundle._replace(timestamp=self._sent_at)))
         return tuple(wires)
-
-
-def _rests_on(view: Snapshot, block: Block) -> tuple[Hash, ...]:
-    """The blocks that must be confirmed before this one may be voted for; zeros for one that is not here."""
-    source = getattr(block.body, "source", ZERO_HASH)
-    needs = [item for item in (block.previous, source) if item != ZERO_HASH]
-    step = step_of(block)
-    if step is not None and step.leaves is LeaseState.ACCEPTED:  # else the acceptance could still lose
-        lease = view.lease(step.lease_hash)
-        needs.append(ZERO_HASH if lease is None else lease.accept_hash)
-    return tuple(needs)
 
 
 def _within(wires: tuple[bytes, ...], bytes_max: int) -> tuple[bytes, ...]:
