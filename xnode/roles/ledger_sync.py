@@ -8,7 +8,7 @@ from xnode.core.hashing import Tag, tagged_hash
 from xnode.core.values import ZERO_HASH, Address, Hash
 from xnode.net.sync_plan import FORK_BLOCKS, Frontier
 from xnode.net.sync_port import Extent, Logged, SyncSource
-from xnode.net.sync_ranges import BUCKETS, BUCKETS_PER_PART, FINGERPRINT_BYTES, PARTS, part_of
+from xnode.net.sync_ranges import BUCKETS, BUCKETS_PER_PART, FINGERPRINT_BYTES, PARTS, buckets_of, part_of
 from xnode.store.counter import SUM_MODULUS
 from xnode.store.schema import SUM_BYTES
 from xnode.store.snapshot import Snapshot
@@ -36,14 +36,15 @@ class LedgerSource(SyncSource):
 
     def parts(self) -> bytes:
         """See SyncSource."""
-        sums = self._store.frontier_sums()
-        starts = range(0, BUCKETS, BUCKETS_PER_PART)
-        return b"".join(self._fingerprint(sum(sums[start : start + BUCKETS_PER_PART])) for start in starts)
+        totals = [0] * PARTS
+        for bucket, total in self._store.frontier_sums().items():
+            totals[bucket // BUCKETS_PER_PART] += total
+        return b"".join(map(self._fingerprint, totals))
 
     def buckets(self, parts: Sequence[int]) -> bytes:
         """See SyncSource."""
-        rows = [self._store.frontier_sums(part * BUCKETS_PER_PART, BUCKETS_PER_PART) for part in parts]
-        return b"".join(self._fingerprint(item) for row in rows for item in row)
+        sums = self._store.frontier_sums()
+        return b"".join(self._fingerprint(sums.get(bucket, 0)) for part in parts for bucket in buckets_of(part))
 
     def _fingerprint(self, total: int) -> bytes:
         data = (total % SUM_MODULUS).to_bytes(SUM_BYTES, "big")

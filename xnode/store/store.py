@@ -4,7 +4,7 @@ Durability: when `Transaction.commit` returns, what it staged is on disk; a proc
 in which each transaction is there whole or not at all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from xnode.store.leveldb import Database, Engine, corrupt, open_plyvel
 from xnode.store.schema import (
     ACCOUNT,
     ARRIVAL,
-    BUCKETS_OF_FRONTIERS,
     CHAIN,
     FRONTIER_SUM,
     GENESIS_KEY,
@@ -112,12 +111,12 @@ class Store:
         """All that is committed now; to be closed (`with`)."""
         return Snapshot(self._open_database().freeze(), self._charters, self._first_undo)
 
-    def frontier_sums(self, first: int = 0, count: int = BUCKETS_OF_FRONTIERS) -> list[int]:
-        """The sums of frontiers of so many buckets, from the first one on, as of the last commit.
+    def frontier_sums(self) -> Mapping[int, int]:
+        """The sums of frontiers by bucket, where they are not 0, as of the last commit.
 
         From memory: rows that are written anew with every batch take long to be read in LevelDB.
         """
-        return [self._landed.sums.get(bucket, 0) for bucket in range(first, first + count)]
+        return self._landed.sums
 
     def charters_since(self, time: int) -> tuple[Charter, ...]:
         """What holds at `time` (ns) and what is known to hold later. On any thread."""
