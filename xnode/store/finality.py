@@ -1,5 +1,6 @@
 """Confirming: final heights that only rise, and below them nothing that could be taken back (protocol section 8)."""
 
+from xnode.core.ledger import AccountRecord
 from xnode.core.values import ZERO_HASH, Address, Hash
 from xnode.store.invariants import require
 from xnode.store.reads import PointReads
@@ -7,6 +8,7 @@ from xnode.store.records import Standing
 from xnode.store.rollback import NOT_HERE, unconfirmed
 from xnode.store.schema import place
 from xnode.store.staging import Staging
+from xnode.store.undo import Undo
 
 
 def confirm(staging: Staging, address: Address, height: int) -> list[Hash]:
@@ -16,22 +18,38 @@ def confirm(staging: Staging, address: Address, height: int) -> list[Hash]:
     assert record is not None
     found = [_ready(staging, address, item) for item in range(record.final_height + 1, height + 1)]
     if found:
-        for item in range(record.final_height + 1, height + 1):
-            staging.put_undo(place(address, item), None)
-        staging.swap_account(address, record, record._replace(final_height=height))
+        _raise(staging, record, height)
     return found
+
+
+def _raise(staging: Staging, record: AccountRecord, height: int) -> None:
+    for item in range(record.final_height + 1, height + 1):
+        staging.put_undo(place(record.address, item), None)
+    staging.swap_account(record.address, record, record._replace(final_height=height))
 
 
 def _ready(view: PointReads, address: Address, height: int) -> Hash:
     """The block at this height, whose source is confirmed or lies below it in the same chain."""
+    standing, undo = _unconfirmed_at(view, address, height)
+    require(_open_source(view, address, undo) is None, "what a confirmed block rests on must be confirmed first")
+    return standing.block_hash
+
+
+def _unconfirmed_at(view: PointReads, address: Address, height: int) -> tuple[Standing, Undo]:
     standing, undo = view.standing_at(address, height), view.undo(address, height)
     require(standing is not None and undo is not None, "an unconfirmed block or its undo record is missing")
     assert standing is not None
     assert undo is not None
-    source = view.standing(undo.source) if undo.source != ZERO_HASH else None
-    if source is not None and source.account != address:
-        require(view.is_confirmed(undo.source), "what a confirmed block rests on must be confirmed first")
-    return standing.block_hash
+    return standing, undo
+
+
+def _open_source(view: PointReads, address: Address, undo: Undo) -> tuple[Address, int] | None:
+    """Where the source in another chain stands that has to be confirmed first; None where there is none."""
+    found = view.place_of(undo.source) if undo.source != ZERO_HASH else None
+    if found is None or found[0] == address:
+        return None
+    account = view.account(found[0])
+    return None if account is not None and found[1] <= account.final_height else found
 
 
 def unconfirmed_ancestors(view: PointReads, block_hash: Hash) -> list[Standing]:
@@ -61,12 +79,12 @@ class Climb:
         self._stack: list[tuple[Address, int]] | None = None
         self.is_over = False
 
-    def step(self, staging: Staging, blocks_max: int) -> list[Hash]:
-        """Confirms so many at most; returns their hashes, in order."""
+    def step(self, staging: Staging, blocks_max: int) -> list[Standing]:
+        """Confirms so many at most; returns them, in order."""
         if self._stack is None:
             goal = staging.standing(self._goal)
             self._stack = [] if goal is None else [(goal.account, goal.height)]
-        found: list[Hash] = []
+        found: list[Standing] = []
         for _ in range(2 * blocks_max):
             if not self._stack or len(found) >= blocks_max:
                 break
@@ -74,7 +92,7 @@ class Climb:
         self.is_over = not self._stack
         return found
 
-    def _one(self, staging: Staging, stack: list[tuple[Address, int]]) -> list[Hash]:
+    def _one(self, staging: Staging, stack: list[tuple[Address, int]]) -> list[Standing]:
         address, height = stack[-1]
         record = staging.account(address)
         if record is None or record.height < height:
@@ -83,11 +101,10 @@ class Climb:
         if record.final_height >= height:
             stack.pop()
             return []
-        undo = staging.undo(address, record.final_height + 1)
-        require(undo is not None, "an unconfirmed block's undo record is missing")
-        assert undo is not None
-        source = staging.standing(undo.source) if undo.source != ZERO_HASH else None
-        if source is not None and source.account != address and not staging.is_confirmed(undo.source):
-            stack.append((source.account, source.height))
+        standing, undo = _unconfirmed_at(staging, address, record.final_height + 1)
+        source = _open_source(staging, address, undo)
+        if source is not None:
+            stack.append(source)
             return []
-        return confirm(staging, address, record.final_height + 1)
+        _raise(staging, record, record.final_height + 1)
+        return [standing]

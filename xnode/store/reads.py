@@ -69,6 +69,11 @@ class PointReads(LedgerView, StateView):
         at = place(account, height)
         return None if self._get(CHAIN + at) is None else self._block_at(at)
 
+    def place_of(self, block_hash: Hash) -> tuple[Address, int] | None:
+        """Account and height of the applied block of this hash."""
+        at = self._get(PLACE + block_hash)
+        return None if at is None else unplace(at)
+
     def standing(self, block_hash: Hash) -> Standing | None:
         """Where the applied block of this hash stands; several times cheaper than the block."""
         at = self._get(PLACE + block_hash)

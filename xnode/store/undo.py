@@ -12,7 +12,7 @@ from xnode.core.codec import encode
 from xnode.core.lease import LeaseRecord
 from xnode.core.ledger import AccountRecord, Bucket, Effects, LedgerView, Move, Pending
 from xnode.core.values import ZERO_HASH, Asset, Hash
-from xnode.store.schema import account_of, lease_fields, lease_of, unpack
+from xnode.store.schema import account_of, lease_fields, lease_of, unpack_row
 
 ON_A_LEASE: Final = (LeaseAccept, LeaseSettle, LeaseCancel, LeaseForceSettle)
 _FINAL_HEIGHT: Final = AccountRecord._fields.index("final_height")  # the keyset follows it
@@ -61,7 +61,7 @@ def pack_undo(undo: Undo) -> bytes:
 
 def unpack_undo(value: bytes) -> Undo:
     """The record; raises OperatorFault(store_corrupt)."""
-    account, keyset, put, gone, lease_hash, lease, moves, source, dependent = unpack(value)
+    account, keyset, put, gone, lease_hash, lease, moves, source, dependent = unpack_row(value)
     return Undo(
         None if account is None else account_of((*account, 0, keyset)),
         _pending(put),
