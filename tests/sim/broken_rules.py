@@ -17,6 +17,7 @@ from xnode.core.provision import Action, Situation, next_action
 from xnode.core.rules import Case
 from xnode.core.values import Hash
 from xnode.roles import provider
+from xnode.roles.power_book import PowerBook
 
 
 def allow_double_votes(patch: pytest.MonkeyPatch) -> None:
@@ -64,9 +65,15 @@ def destroy_without_proof(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(provider, "prove_ended", prove_nothing)
 
 
+def forget_stops(patch: pytest.MonkeyPatch) -> None:
+    """A provider does not remember which machines are to stay off."""
+    patch.setattr(PowerBook, "is_off", lambda *_: False)
+
+
 BROKEN: Final[dict[str, tuple[Callable[[pytest.MonkeyPatch], None], frozenset[str]]]] = {
     "double vote allowed": (allow_double_votes, frozenset({"one_block_a_position"})),
     "threshold at 50 %": (halve_the_threshold, frozenset({"one_block_a_position"})),
     "settle without attestation": (settle_without_attestation, frozenset({"settled_in_time"})),
     "destroy without proof": (destroy_without_proof, frozenset({"live_machine_kept"})),
+    "stop forgotten": (forget_stops, frozenset({"stopped_stays_down"})),
 }

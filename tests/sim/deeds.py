@@ -12,6 +12,7 @@ from tests.sim.evil import EvilHand
 from tests.sim.fake_leveldb import Strike, Trap
 from tests.sim.member import Member
 from tests.sim.plan import Deed, Plan
+from tests.sim.steering import Steering
 from tests.sim.storm import Storm, Weather
 from tests.support.group import TRIO, Group
 from tests.support.ledger import SMALL, address_of
@@ -19,6 +20,7 @@ from tests.support.role_node import FORM, peer_id_of
 from xnode.core.blocks import Block, Send
 from xnode.core.faults import Fault
 from xnode.core.ledger import Outcome
+from xnode.core.power import Verb
 from xnode.core.values import Asset
 from xnode.roles.author import Draft
 
@@ -28,13 +30,16 @@ OTHER_TRIO: Final = "2:ann,dan,eve"  # to whom a rotation hands over
 class Deeds:
     """`busy` counts what a run has to wait for before it is over."""
 
-    def __init__(self, plan: Plan, members: Mapping[str, Member], hands: Mapping[str, EvilHand], storm: Storm) -> None:
+    def __init__(
+        self, plan: Plan, members: Mapping[str, Member], hands: Mapping[str, EvilHand], storm: Storm, steering: Steering
+    ) -> None:
         self._plan = plan
         self._members = members
         self._hands = hands
         self._storm = storm
         self._journal = storm.journal
         self._dao = Dao(plan.genesis, self._journal)
+        self._steering = steering
 
     @property
     def busy(self) -> int:
@@ -64,6 +69,26 @@ class Deeds:
             return
         draft = Draft(Asset.XUSD, -int(amount), Send(address_of(str(to)), int(amount)))  # type: ignore[call-overload]
         member.start_soon(self._try, "send", member, partial(member.roles.author.append, draft))
+
+    async def _burst(self, _: trio.Nursery, deed: Deed) -> None:
+        """Many blocks as quick as it can make them."""
+        (count,) = deed.details
+        assert isinstance(count, int)
+        member = self._members[deed.who]
+        member.start_soon(self._try, "burst", member, partial(self._send_many, member, count))
+
+    async def _send_many(self, member: Member, count: int) -> None:
+        others = [other.address for other in self._members.values() if other is not member]
+        for number in range(count):
+            if member.roles is not None:
+                body = Send(others[number % len(others)], 1)
+                await member.roles.author.append(Draft(Asset.XUSD, -1, body))
+
+    async def _machine_act(self, _: trio.Nursery, deed: Deed) -> None:
+        (verb,) = deed.details
+        assert isinstance(verb, Verb)
+        if self._members[deed.who].is_up:
+            self._steering.order(self._members[deed.who], verb)
 
     async def _try(self, what: str, member: Member, act: Callable[[], Awaitable[object]]) -> None:
         try:

@@ -10,6 +10,7 @@
 | machine_for_confirmed_lease | an honest provider makes a machine for a lease that it has not seen confirmed |
 | live_machine_kept | an honest provider destroys the machine of a lease that is not over, or not confirmed to be |
 | machine_has_lease | an honest provider's machine is up, LEASELESS_SECONDS after its lease was over |
+| stopped_stays_down | an honest provider starts a machine that its consumer has stopped |
 | drained_takes_none | an honest provider whose operator drains it accepts a lease that came after its promises |
 | no_node_fails | something escapes from a node that no fault of its disk explains |
 | honest_peers_keep_each_other | an honest node bans another or rejects its gossip |
@@ -69,6 +70,7 @@ class Invariants:
         self._accepts: dict[Hash, Hash] = {}
         self._seen_at: dict[Hash, int] = {}  # true ns at which a lease was first applied by anybody
         self._over_since: dict[tuple[str, Hash], float] = {}
+        self.stopped: set[Hash] = set()  # leases whose consumer has stopped the machine, and not said otherwise since
 
     def fail(self, name: str, detail: str) -> None:
         """Remembers the first; the run ends soon after."""
@@ -142,6 +144,11 @@ class Invariants:
         """Right before a machine is made."""
         if not member.books.is_confirmed(lease_hash):
             self.fail("machine_for_confirmed_lease", f"{member.name}: lease {lease_hash.hex()[:12]}")
+
+    def on_machine_started(self, member: "Member", lease_hash: Hash) -> None:
+        """Right before a machine that is down is started."""
+        if lease_hash in self.stopped:
+            self.fail("stopped_stays_down", f"{member.name}: lease {lease_hash.hex()[:12]}")
 
     def on_machine_destroyed(self, member: "Member", lease_hash: Hash, proof: Proof) -> None:
         """Right before a machine is destroyed."""

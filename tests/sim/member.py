@@ -30,6 +30,7 @@ from xnode.roles.offering import Terms
 from xnode.roles.running import Hosting, Roles, Settings
 from xnode.roles.topics import Topics
 from xnode.store.store import Store
+from xnode.vm.driver import Tell, nobody
 
 DISK_FAULTS = frozenset({"store_write_failed"})
 RESTART_SECONDS = 2.0  # after an end that nobody planned
@@ -73,6 +74,11 @@ class WatchedDriver(FakeDriver):
         if self._member.is_honest and spec.lease_hash not in self._member.machines.machines:
             self._member.around.invariants.on_machine_made(self._member, spec.lease_hash)
         return await super().create(spec)
+
+    async def start(self, lease_hash: Hash, tell: Tell = nobody) -> Machine:
+        if self._member.is_honest:
+            self._member.around.invariants.on_machine_started(self._member, lease_hash)
+        return await super().start(lease_hash, tell)
 
     async def destroy(self, lease_hash: Hash, proof: Proof) -> None:
         if lease_hash in self._member.machines.machines:

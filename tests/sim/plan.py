@@ -14,6 +14,7 @@ from tests.sim.storm import Weather
 from tests.support.ledger import TIMEKEEPER_NAMES, address_of, make_genesis
 from xnode.core.genesis import Allocation, Genesis, Timing
 from xnode.core.lease import Resources
+from xnode.core.power import Verb
 from xnode.core.values import Asset
 
 SEND_TWICE, LEASE_TWICE, SEND_AND_LEASE = "sends twice", "leases twice", "sends against its lease"
@@ -34,6 +35,16 @@ LEAST: Final = 500  # XUSD of a member
 FIRST_DEED: Final = 6.0  # seconds: by then all know each other
 LATE_CHANCE: Final = 0.2  # that somebody joins late
 CHANGE_CHANCE: Final = 0.15  # that the DAO changes the rates
+BURST_CHANCE: Final = 0.15  # that somebody sends much at once
+BURSTS: Final = (10, 20, 40)  # blocks; an account has sixteen elections at once
+ACTS: Final = (  # at a machine, one after the other
+    (),
+    (),
+    (Verb.STOP, Verb.START),
+    (Verb.STOP,),
+    (Verb.PAUSE, Verb.RESUME),
+    (Verb.REBOOT, Verb.RESET),
+)
 HISTORY_CHANCE: Final = 0.015  # that it then has much to fetch
 HISTORY: Final = 1_050  # blocks: enough for a ledger to be called old
 ROOMY: Final = Resources(8, 16_384, 200)
@@ -81,9 +92,9 @@ def make_plan(seed: int) -> Plan:
     weights = _weights(random, roles)
     calm_at = random.uniform(60, 130)
     changes = _changes(civic)
-    deeds = sorted(
-        [*_deeds(random, roles, calm_at), *_civic(civic, roles, calm_at), *changes], key=lambda deed: deed.at
-    )
+    deeds = [*_deeds(random, roles, calm_at), *_civic(civic, roles, calm_at), *changes]
+    deeds += _busy(Random(f"busy {seed}"), roles, calm_at, deeds)
+    deeds.sort(key=lambda deed: deed.at)
     clocks = {role.name: _clock(random, role) for role in roles}
     allocations = tuple(Allocation(address_of(name), Asset.XUSD, amount) for name, amount in weights.items())
     timing = TIMING._replace(live_window=SHORT_WINDOW) if changes else TIMING
@@ -187,6 +198,21 @@ def _civic(random: Random, roles: Sequence[Role], calm_at: float) -> list[Deed]:
     for at in times(0, 0, 1):
         host = _host(random, roles)
         deeds += [Deed(at, "drain", host, (True,)), Deed(at + random.uniform(1, 60), "drain", host, (False,))]
+    return deeds
+
+
+def _busy(random: Random, roles: Sequence[Role], calm_at: float, others: Sequence[Deed]) -> list[Deed]:
+    """Somebody sends much at once; the consumer stops its machine, starts it again, and so on."""
+    deeds = []
+    if random.random() < BURST_CHANCE:
+        at = random.uniform(FIRST_DEED, calm_at)
+        deeds.append(Deed(at, "burst", random.choice(roles).name, (random.choice(BURSTS),)))
+    for wanted in [deed for deed in others if deed.kind == "lease wanted"]:
+        at, verbs = wanted.at + random.uniform(6, 20), random.choice(ACTS)
+        deeds += [
+            Deed(at + number * random.uniform(1, 8), "machine act", wanted.who, (verb,))
+            for number, verb in enumerate(verbs)
+        ]
     return deeds
 
 

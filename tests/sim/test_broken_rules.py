@@ -13,6 +13,7 @@ FIRST = {
     "threshold at 50 %": 181,
     "settle without attestation": 8,
     "destroy without proof": 14,
+    "stop forgotten": 109,
 }
 
 

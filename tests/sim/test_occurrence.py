@@ -29,6 +29,7 @@ MUST_OCCUR = frozenset(
         *(NEVER_SETTLES, SETTLES_EARLY, SETTLES_LATE, "boots fail", "taken back", "lease done"),
         *("lease ended by LeaseSettle", "lease ended by LeaseCancel", "lease ended by LeaseForceSettle"),
         *("state block", "joint payment done", "joint receipt done", "joint rotation done", "drained", "joins late"),
+        *("burst done", "machine stop done", "machine start done", "machine reboot done", "machine pause done"),
         *("large clock step", "catch-up: confirmed", "step money_back", "ended by its disk"),
         *("machine made", "machine destroyed, settled", "machine destroyed, cancelled", "machine destroyed, expired"),
     }

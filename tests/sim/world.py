@@ -17,6 +17,7 @@ from tests.sim.journal import Journal
 from tests.sim.member import Member, Surroundings
 from tests.sim.opening import opening_disk
 from tests.sim.plan import Plan
+from tests.sim.steering import Steering
 from tests.sim.storm import CALM, Storm
 from xnode.store.schema import ACCOUNT, ERA, LEASE, PENDING, STATE_BLOCK, STATE_VALUE, UNDO
 from xnode.store.verify import verify_store
@@ -76,7 +77,9 @@ class World:
         for name, hand in self.hands.items():
             hand.allies = list(self.hands.values())
             self.members[name].on_life = hand.possess
-        self.deeds = Deeds(plan, self.members, self.hands, self.storm)
+        steering = Steering(self.journal)
+        self.invariants.stopped = steering.stopped
+        self.deeds = Deeds(plan, self.members, self.hands, self.storm, steering)
         self.honest = [member for member in self.members.values() if member.is_honest]
         self._honest_ids = frozenset(member.peer_id for member in self.honest)
 
