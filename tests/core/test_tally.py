@@ -207,3 +207,9 @@ def test_the_counts_always_follow_from_the_votes(votes: list[tuple[int, Hash, bo
     }
     assert sum(tally.support.values()) <= tally.weights.total
     assert all(weight > 0 for weight in tally.support.values())
+
+
+def test_the_heaviest_are_those_of_most_weight_and_then_of_lowest_address() -> None:
+    weights = freeze_weights({address_number(3): 5, address_number(1): 5, address_number(2): 9})
+    assert weights.heaviest(2) == [address_number(2), min(address_number(1), address_number(3))]
+    assert len(weights.heaviest(9)) == 3

@@ -1,10 +1,12 @@
 """Who is where, when records were missed: after a clock was set, and in a network larger than one exchange."""
 
+from itertools import pairwise
+
 import pytest
 import trio
 
 from tests.support.ledger import TIMEKEEPER_NAMES, address_of, key_of
-from tests.support.role_node import Village, peer_id_of, until
+from tests.support.role_node import REPRESENTATIVE, Village, peer_id_of, until
 from xnode.core.directory import DIRECTORY, DirectoryRecord
 from xnode.core.faults import PeerFault
 from xnode.core.values import Hash
@@ -13,6 +15,7 @@ from xnode.roles.contacts import (
     EXCHANGE_METHOD,
     EXCHANGE_RECORDS_MAX,
     LOOK_EVERY,
+    LOOK_EVERY_MAX,
     NAMED_MAX,
     Contacts,
 )
@@ -24,8 +27,9 @@ def knows(contacts: Contacts, name: str) -> bool:
     return contacts.directory.find(address_of(name), contacts.now()) is not None
 
 
-def fill(village: Village, contacts: Contacts) -> None:
+async def fill(village: Village, contacts: Contacts) -> None:
     """So many strangers' records, newer than all others, that no exchange has room for anybody else."""
+    await trio.sleep(3)  # all have told theirs after they met
     for number in range(EXCHANGE_RECORDS_MAX):
         key = key_of(f"stranger {number}")
         record = DirectoryRecord(address_of(f"stranger {number}"), f"peer-{number}", (), (), contacts.now())
@@ -56,7 +60,7 @@ async def test_an_account_that_is_called_is_asked_for(village: Village, autojump
     for name in ("bob", TIMEKEEPER_NAMES[0]):
         await village.start(name, peers=("anna",), timekeeper=name != "bob")
     await village.ready()
-    fill(village, village.nodes["anna"].roles.contacts)
+    await fill(village, village.nodes["anna"].roles.contacts)
     alice = await village.start("alice", peers=("anna",))
     await trio.sleep(5)
     assert not knows(alice.roles.contacts, TIMEKEEPER_NAMES[0])
@@ -95,9 +99,38 @@ async def test_timekeepers_are_looked_for_without_a_call(village: Village, autoj
     for name in TIMEKEEPER_NAMES:
         await village.start(name, peers=("anna",), timekeeper=True)
     await village.ready()
-    fill(village, village.nodes["anna"].roles.contacts)
+    await fill(village, village.nodes["anna"].roles.contacts)
     alice = await village.start("alice", peers=("anna",))
     await until(lambda: alice.roles.attesting.reachable() == len(TIMEKEEPER_NAMES), LOOK_EVERY + 5, "the timekeepers")
+
+
+async def test_representatives_are_looked_for_too(village: Village, autojump_clock: object) -> None:
+    """Else a new node of a large network could not tell for long whether anything can be confirmed."""
+    await village.start("anna", peers=())
+    await village.start(REPRESENTATIVE, peers=("anna",))
+    await village.ready()
+    await fill(village, village.nodes["anna"].roles.contacts)
+    alice = await village.start("alice", peers=("anna",))
+    await trio.sleep(5)
+    assert not alice.roles.quorum().is_enough
+    await until(lambda: alice.roles.quorum().is_enough, LOOK_EVERY + 5, "the representative")
+
+
+async def test_who_is_not_found_is_asked_for_ever_less_often(village: Village, autojump_clock: object) -> None:
+    alice, _ = await village.start("alice"), await village.start("bob")
+    asked: list[float] = []
+    call = alice.roles.contacts._calls.call
+
+    async def spy(peer_id, method, args, *more):  # type: ignore[no-untyped-def]
+        if method == EXCHANGE_METHOD and args != ():
+            asked.append(trio.current_time())
+        return await call(peer_id, method, args, *more)
+
+    alice.roles.contacts._calls.call = spy  # type: ignore[method-assign]
+    await trio.sleep(10 * LOOK_EVERY_MAX)
+    pauses = [round(after - before) for before, after in pairwise(asked)]
+    assert pauses[:4] == [15, 30, 60, 120]
+    assert set(pauses[4:]) == {LOOK_EVERY_MAX}
 
 
 async def test_a_question_for_too_many_or_no_accounts_is_refused(village: Village, autojump_clock: object) -> None:

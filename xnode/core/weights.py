@@ -25,6 +25,11 @@ class Weights(NamedTuple):
         """Units of XUSD; 0 for whoever is not listed."""
         return self.by_representative.get(representative, 0)
 
+    def heaviest(self, count: int) -> list[Address]:
+        """So many at most, of equals the lowest address first."""
+        weights = self.by_representative
+        return nsmallest(count, weights, key=lambda address: (-weights[address], address))
+
     def is_quorum(self, weight: int) -> bool:
         """Whether `weight` is at least 67 % of all there is. Where there is none, nothing ever is."""
         return self.total > 0 and 100 * weight >= QUORUM_PERCENT * self.total

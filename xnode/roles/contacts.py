@@ -1,6 +1,6 @@
 """Contacts: which peer speaks for which account, by signed directory records, and calls to accounts (section 10)."""
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from math import inf
@@ -27,7 +27,8 @@ ASK_SECONDS_MAX: Final = 5.0
 ASK_AGAIN_SECONDS: Final = 10.0  # before peers are asked for the same account again
 ASKED_MAX: Final = 1_000  # accounts remembered as asked for
 SETTLE_SECONDS: Final = 1.0  # between a new connection and our record, so that gossip has a mesh to go by
-LOOK_EVERY: Final = 15.0  # seconds between looks at our clock and at who is missing
+LOOK_EVERY: Final = 15.0  # seconds between looks at our clock, and at who is missing
+LOOK_EVERY_MAX: Final = 240.0  # the latter, while the same ones are missing
 CLOCK_SET_SECONDS: Final = 5.0  # by which a clock must have moved against the monotonic one to count as set
 
 Args = tuple[Plain, ...]
@@ -73,6 +74,7 @@ class Contacts:
         publish: Callable[[str, bytes], Awaitable[None]],
         here: Callable[[], DirectoryRecord],
         peers: Callable[[], Sequence[PeerId]],
+        needed: Callable[[], Iterable[Address]],
     ) -> None:
         self._key = key
         self._network_key = genesis.network_key
@@ -81,6 +83,7 @@ class Contacts:
         self._publish = publish
         self._here = here
         self._peers = peers
+        self._needed = needed
         self._turn = 0
         self._asked: dict[Address, float] = {}  # when peers were last asked for whom, trio's seconds
         self.directory = Directory()
@@ -136,12 +139,23 @@ class Contacts:
             if await self._until_set(RENEWED_EVERY):
                 await self._hear_all(self._next_peers(EXCHANGE_PEERS_MAX), ())
 
+    def pin(self) -> None:
+        """Made-up accounts must not push those out of the directory whom this node needs."""
+        self.directory.pin(self._needed())
+
     async def keep_pinned(self) -> None:
-        """Asks a peer for pinned accounts that we don't know; runs for as long as the node."""
+        """Asks a peer for needed accounts that we don't know, ever less often while they are the same ones; runs for as
+        long as the node."""
+        wait, known_missing = LOOK_EVERY, frozenset[Address]()
         while True:
-            await trio.sleep(LOOK_EVERY)
-            if missing := self.directory.missing(self._clock())[:NAMED_MAX]:
-                await self._hear_all(self._next_peers(1), missing)
+            await trio.sleep(wait)
+            self.pin()
+            missing = self.directory.missing(self._clock())
+            wait = LOOK_EVERY if known_missing != set(missing) else min(2 * wait, LOOK_EVERY_MAX)
+            known_missing = frozenset(missing)
+            if missing:
+                start = self._turn % len(missing)  # others each time
+                await self._hear_all(self._next_peers(1), (*missing[start:], *missing[:start])[:NAMED_MAX])
 
     async def _until_set(self, seconds: float) -> bool:
         """Waits; ends early, with True, when our clock was set: before, we refused records of others and they ours."""

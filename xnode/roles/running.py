@@ -64,6 +64,7 @@ from xnode.store.records import StoredBlock
 from xnode.store.store import Store
 from xnode.vm.driver import Driver
 
+NEEDED_VOTERS = 32  # representatives that this node wants to find
 CLOCK_LOOK_EVERY = 5.0  # seconds between a timekeeper's looks at its own clock
 
 
@@ -114,7 +115,9 @@ class Roles:
         self.log = LeaseLog(clock)
         self.replica = Replica(store, genesis, clock, network.publish)
         self.author = Author(key, store, genesis, self.replica, outside.worker, clock)
-        self.contacts = Contacts(key, genesis, rpc, clock, network.publish, self._own_record, self._peer_ids)
+        self.contacts = Contacts(
+            key, genesis, rpc, clock, network.publish, self._own_record, self._peer_ids, self._needed
+        )
         self.board = MarketBoard(key, genesis, clock, network.publish)
         timekeeper = Timekeeper(key, store, genesis, clock, outside.monotonic) if settings.timekeeper else None
         self.timekeeper = timekeeper
@@ -129,14 +132,13 @@ class Roles:
             outside.random,
         )  # fmt: skip
         self.reclaiming = Reclaiming(store, genesis, self.author, self.attesting, self.log, clock)
-        greeted = outside.handshake.host
         dial = self.driver.dial_ssh if self.driver else None
         access = HostAccess(store, self._address, dial) if dial else None
-        self.tunnels = Tunnels(greeted, genesis.network_key, access, outside.random, settings.tunnels)
+        self.tunnels = Tunnels(outside.handshake.host, genesis.network_key, access, outside.random, settings.tunnels)
         self.tunnelling = Tunnelling(store, genesis, key, self.contacts, self.tunnels, dial, clock)
-        self.state_sync = StateSync(greeted, self.governance)
+        self.state_sync = StateSync(outside.handshake.host, self.governance)
         intake = BulkIntake(store, genesis, self.replica, outside.checker)
-        self.sync = Sync(StateFirst(greeted, self.state_sync), LedgerSource(store), intake)
+        self.sync = Sync(StateFirst(outside.handshake.host, self.state_sync), LedgerSource(store), intake)
         self.catch_up = CatchUp(
             store,
             self.replica,
@@ -161,7 +163,7 @@ class Roles:
         self.replica.watch(self._advertise_change)
         self.replica.watch_undone(self._log_undone)
         self.governance.watch(self._on_state)
-        self._pin_timekeepers()
+        self.contacts.pin()
         rpc.register(PROGRESS_METHOD, self._serve_progress)
         rpc.register(WITHDRAW_METHOD, self._serve_withdraw)
         rpc.register(MACHINE_METHOD, self.steering.serve)
@@ -325,14 +327,15 @@ class Roles:
 
     def _on_state(self, effects: StateEffects) -> None:
         """What was judged by what held before is judged anew."""
-        self._pin_timekeepers()
+        self.contacts.pin()
         self.replica.judge_disputed()
         self.voting.review(effects.block.timestamp)
 
-    def _pin_timekeepers(self) -> None:
-        """Made-up accounts must not push those out of the directory who attest time now or later."""
+    def _needed(self) -> frozenset[Address]:
+        """Whom this node must find: those who attest time now or later, and the heaviest who vote."""
         charters = self.store.charters_since(self._outside.clock())
-        self.contacts.directory.pin(Address(key) for charter in charters for key in charter.timekeepers.keys)
+        keys = [key for charter in charters for key in charter.timekeepers.keys]
+        return frozenset(map(Address, keys)) | frozenset(self.voting.weights().heaviest(NEEDED_VOTERS))
 
     def _advertise_change(self, applied: Sequence[Effects]) -> None:
         """A lease of ours took or gave back capacity, and nobody should hear of it a minute later."""

@@ -105,10 +105,9 @@ class VoteExchange:
     def _voters(self) -> dict[PeerId, tuple[str, ...]]:
         """Whom to ask for votes, with their addresses: the heaviest representatives, and some peers for what they have
         heard from representatives that are away."""
-        weights = self._voting.weights().by_representative
-        others = [address for address in weights if not self._contacts.is_own(address)]
         found: dict[PeerId, tuple[str, ...]] = {}
-        for address in sorted(others, key=lambda address: (-weights[address], address))[:ASKED_MAX]:
+        heaviest = self._voting.weights().heaviest(ASKED_MAX + 1)
+        for address in [address for address in heaviest if not self._contacts.is_own(address)][:ASKED_MAX]:
             with suppress(PeerFault):
                 where = self._contacts.find(address)
                 found[where.peer_id] = where.addresses
