@@ -133,6 +133,18 @@ async def test_who_is_not_found_is_asked_for_ever_less_often(village: Village, a
     assert set(pauses[4:]) == {LOOK_EVERY_MAX}
 
 
+async def test_big_records_do_not_stop_the_answer_to_a_question(village: Village, autojump_clock: object) -> None:
+    alice, bob = await village.start("alice"), await village.start("bob")
+    await village.ready()
+    long = tuple(f"/dns4/{'x' * 240}{number:02}/tcp/1" for number in range(32))
+    accounts = [address_of(f"big {number}") for number in range(NAMED_MAX)]
+    for number, account in enumerate(accounts):
+        record = DirectoryRecord(account, "peer-big", long, (), bob.roles.contacts.now())
+        assert bob.roles.contacts.take(DIRECTORY.sign(village.genesis.network_key, key_of(f"big {number}"), record))
+    answer = await alice.roles.contacts._calls.call(peer_id_of("bob"), EXCHANGE_METHOD, tuple(accounts))
+    assert 3 < len(answer) < NAMED_MAX
+
+
 async def test_a_question_for_too_many_or_no_accounts_is_refused(village: Village, autojump_clock: object) -> None:
     alice, _ = await village.start("alice"), await village.start("bob")
     await village.ready()

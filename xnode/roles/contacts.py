@@ -220,9 +220,9 @@ class Contacts:
 
     async def _serve(self, _peer_id: PeerId, args: Args) -> Args:
         self._own()
-        if args:
-            return self.directory.wires_of(_read_accounts(args), self._clock())
-        wires = self.directory.wires(self._clock(), EXCHANGE_RECORDS_MAX)
+        now = self._clock()
+        known = self.directory
+        wires = known.wires_of(_read_accounts(args), now) if args else known.wires(now, EXCHANGE_RECORDS_MAX)
         totals = accumulate(len(wire) for wire in wires)
         return tuple(wire for wire, total in zip(wires, totals, strict=True) if total <= EXCHANGE_BYTES_MAX)
 
