@@ -39,7 +39,7 @@ def test_what_was_taken_back_takes_no_place() -> None:
     table = Table(10, 90)
     positions = [Position(PLACE.account, hash_number(number)) for number in range(100, 100 + ELECTIONS_PER_ACCOUNT_MAX)]
     for position in positions:
-        table.block(LOW, position, is_votable=False)
+        table.block(LOW, position)
     assert table.block(LOW) == (NotOpened(PLACE, LOW, NoRoom.ACCOUNT_FULL),)
     for position in positions:
         assert table.elections.on_undone(position, LOW) == (LOW,)
