@@ -92,12 +92,13 @@ def _seconds_of_health(network: Devnet) -> float:
 
 
 def _quorum_time(times: Times, weights: dict[str, int], stage: str) -> int:
-    """When representatives of 67 % of all weight had reached a stage."""
+    """When representatives of 67 % of all weight had reached a stage, or were past it: the others' votes may decide
+    before one has given or sent its own."""
     reached, needed = 0, quorum_of(sum(weights.values()))
-    for name in sorted(weights, key=lambda name: times[name][stage] or time.time_ns()):
-        reached += weights[name]
+    for at, weight in sorted((times[name][stage] or times[name]["confirmed"], weights[name]) for name in weights):
+        reached += weight
         if reached >= needed:
-            return times[name][stage]
+            return at
     raise SystemExit("the representatives have no quorum")
 
 
