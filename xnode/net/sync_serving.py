@@ -21,6 +21,7 @@ SERVED_MAX: Final = 16
 SERVED_PER_PEER_MAX: Final = 1
 LOG_STEPS_MAX: Final = 4_096  # entries of the log that one page looks at
 STEPS_AT_ONCE: Final = 64  # of a search or a page, before others run
+COMPARED_AT_ONCE: Final = 8  # frontiers, likewise: each may be a search of its own
 
 
 class Serving:
@@ -79,7 +80,7 @@ class Serving:
         comparison, is_last = Comparison(self._source.frontiers(buckets)), False
         while not is_last:
             is_last = comparison.add(await receive(stream, plan.SMALL_BYTES_MAX))
-            while not comparison.advance(STEPS_AT_ONCE):
+            while not comparison.advance(COMPARED_AT_ONCE):
                 await trio.lowlevel.checkpoint()
         return comparison
 
