@@ -146,8 +146,10 @@ class Invariants:
             self.fail("machine_for_confirmed_lease", f"{member.name}: lease {lease_hash.hex()[:12]}")
 
     def on_machine_started(self, member: "Member", lease_hash: Hash) -> None:
-        """Right before a machine that is down is started."""
-        if lease_hash in self.stopped:
+        """Right before a machine that is down is started. Where its acceptance was taken back, it has to run once more
+        to be accepted again."""
+        lease = member.books.leases.get(lease_hash)
+        if lease_hash in self.stopped and lease is not None and lease.state is LeaseState.ACCEPTED:
             self.fail("stopped_stays_down", f"{member.name}: lease {lease_hash.hex()[:12]}")
 
     def on_machine_destroyed(self, member: "Member", lease_hash: Hash, proof: Proof) -> None:
