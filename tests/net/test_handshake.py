@@ -42,6 +42,19 @@ async def echo(node: Node, other: Node) -> bytes:
     return await stream.read_exactly(4)
 
 
+async def test_who_wants_no_more_greetings_gets_none(nursery: trio.Nursery, autojump_clock: object) -> None:
+    network = MemoryNetwork(nursery)
+    a, b = Node(network, "a"), Node(network, "b")
+    seen: list[PeerId] = []
+    for handler in (seen.append, seen.remove):
+        b.handshake.on_greeted(handler)
+    b.handshake.off_greeted(seen.remove)
+    nursery.start_soon(a.handshake.run)
+    network.connect(a.raw, b.raw)
+    await trio.testing.wait_all_tasks_blocked()
+    assert seen == [a.id]
+
+
 async def test_connected_peers_are_greeted_both_ways(nursery: trio.Nursery, autojump_clock: object) -> None:
     network = MemoryNetwork(nursery)
     a, b = Node(network, "a"), Node(network, "b", HELLO._replace(version="0.2.0"))

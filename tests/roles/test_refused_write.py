@@ -8,7 +8,7 @@ import trio
 from tests.sim.fake_leveldb import Disk, Strike, Trap
 from tests.support.ledger import NOW, Chain, address_of, make_genesis
 from tests.support.memory_network import Internet, open_memory_network
-from tests.support.role_node import make_roles, peer_id_of, virtual_clock
+from tests.support.role_node import Village, make_roles, peer_id_of, virtual_clock
 from xnode.core.faults import OperatorFault
 from xnode.net.tunnel import TunnelLimits
 from xnode.roles.running import Settings
@@ -40,3 +40,12 @@ async def test_a_refused_write_ends_the_node_though_gossip_goes_on(autojump_cloc
                 await live()
             assert caught.group_contains(OperatorFault, match="restart")
             assert trio.current_time() < 5.01
+
+
+async def test_who_greets_a_node_that_has_ended_does_no_harm(village: Village, autojump_clock: object) -> None:
+    """Seed 708: the network is closed after the roles, and a peer came in between."""
+    alice = await village.start("alice")
+    await trio.sleep(3)
+    await village.crash("alice")
+    for greet in alice.roles._outside.handshake._callbacks:
+        greet(peer_id_of("bob"))

@@ -90,6 +90,10 @@ class Handshake:
         """Calls back, synchronously, with each peer that says hello for the first time since it connected."""
         self._callbacks.append(callback)
 
+    def off_greeted(self, callback: Callable[[PeerId], None]) -> None:
+        """Calls it back no more."""
+        self._callbacks.remove(callback)
+
     def version(self, peer_id: PeerId) -> str:
         """The peer's version, "" until it said hello."""
         return self._greeted.get(peer_id, "")

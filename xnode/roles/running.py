@@ -1,6 +1,7 @@
 """All roles of one node, wired to each other, and the tasks that keep them going."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import trio
@@ -220,35 +221,43 @@ class Roles:
     async def run(self) -> None:
         """Runs for as long as the node; a role that fails ends it."""
         async with trio.open_nursery() as nursery:
-            self._outside.handshake.on_greeted(lambda peer_id: self._greet(nursery, peer_id))
-            tasks = [
-                self._end_with_the_store,
-                self._outside.handshake.run,
-                self.state_sync.run,
-                self.sync.run,
-                self.voting.send_votes,
-                self.voting.keep_counting,
-                self.voting.carry_on,
-                self.exchange.run,
-                self.catch_up.run,
-                self.author.work_ahead,
-                self.author.receive_pending,
-                self.contacts.keep_announced,
-                self.contacts.keep_pinned,
-                self.consumer.sweep,
-                self.reclaiming.run,
-            ]
-            if self.timekeeper:
-                tasks.append(self._watch_clock)
-            for task in tasks:
-                nursery.start_soon(task)
-            for peer_id in self._outside.handshake.greeted():  # those that were quicker than we
-                self._greet(nursery, peer_id)
-            if self.provider and self.offering and self.acts:
-                nursery.start_soon(self.acts.run)
-                await nursery.start(self.provider.run)  # what is here counts before anything is offered
-                nursery.start_soon(self.offering.keep_advertised)
-                nursery.start_soon(self.offering.answer_requests)
+            greet = partial(self._greet, nursery)
+            self._outside.handshake.on_greeted(greet)
+            try:
+                await self._start_all(nursery)
+                await trio.sleep_forever()
+            finally:  # peers may still come while the network is being closed
+                self._outside.handshake.off_greeted(greet)
+
+    async def _start_all(self, nursery: trio.Nursery) -> None:
+        tasks = [
+            self._end_with_the_store,
+            self._outside.handshake.run,
+            self.state_sync.run,
+            self.sync.run,
+            self.voting.send_votes,
+            self.voting.keep_counting,
+            self.voting.carry_on,
+            self.exchange.run,
+            self.catch_up.run,
+            self.author.work_ahead,
+            self.author.receive_pending,
+            self.contacts.keep_announced,
+            self.contacts.keep_pinned,
+            self.consumer.sweep,
+            self.reclaiming.run,
+        ]
+        if self.timekeeper:
+            tasks.append(self._watch_clock)
+        for task in tasks:
+            nursery.start_soon(task)
+        for peer_id in self._outside.handshake.greeted():  # those that were quicker than we
+            self._greet(nursery, peer_id)
+        if self.provider and self.offering and self.acts:
+            nursery.start_soon(self.acts.run)
+            await nursery.start(self.provider.run)  # what is here counts before anything is offered
+            nursery.start_soon(self.offering.keep_advertised)
+            nursery.start_soon(self.offering.answer_requests)
 
     def _hosting(self, hosting: Hosting) -> tuple[Provider, Offering]:
         capacity = Capacity(self.store, self._address, hosting.capacity)
