@@ -13,7 +13,7 @@ ACCOUNTS_MAX: Final = 8_192  # about 1 KiB each; what one transaction changed ma
 
 
 class Landed:
-    """`sums` are those of frontiers by bucket, all that are not 0; `marks` what accounts add to them, where known."""
+    """`sums` are those of frontiers by bucket, 0 where none is here; `marks` what accounts add to them, where known."""
 
     def __init__(self, sums: dict[int, int]) -> None:
         self.accounts: dict[Address, AccountRecord | None] = {}

@@ -1,7 +1,7 @@
 """LevelDB under faults that say what to do: the one module that knows plyvel.
 
-Options and behaviour were measured: a large write buffer and a bloom filter make reads and loads several times faster,
-and without paranoid checks LevelDB opens a damaged log in silence and without its records.
+Options and behaviour were measured: a bloom filter and a write buffer of the right size make reads and loads several
+times faster, and without paranoid checks LevelDB opens a damaged log in silence and without its records.
 
 A `Database` is closed when the last of its users has let go of it, so that closing the store on one thread never pulls
 the files from under a snapshot that is being read on another.

@@ -112,7 +112,7 @@ class Store:
         return Snapshot(self._open_database().freeze(), self._charters, self._first_undo)
 
     def frontier_sums(self) -> Mapping[int, int]:
-        """The sums of frontiers by bucket, where they are not 0, as of the last commit.
+        """The sums of frontiers by bucket as of the last commit; a bucket that is not there has 0.
 
         From memory: rows that are written anew with every batch take long to be read in LevelDB.
         """
