@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from xnode.checking.checks import ANSWER_BYTES, Checked, check_wire, pack_order, unpack_answer
+from xnode.checking.checks import ANSWER_BYTES, Checked, check_wires, pack_order, unpack_answer
 from xnode.core.hashing import NetworkKey
 
 INLINE_MAX: Final = 32  # blocks of a page that the loop checks itself
@@ -72,9 +72,10 @@ class Checker:
     async def check_here(self, wires: Sequence[bytes]) -> list[Checked]:
         """Checks on the loop, letting others run."""
         found: list[Checked] = []
-        for number, wire in enumerate(wires, start=1):
-            found.append(check_wire(self._key, self._difficulty, wire))
-            if number % INLINE_STEP == 0:
+        for start in range(0, len(wires), INLINE_STEP):
+            step = wires[start : start + INLINE_STEP]
+            found += check_wires(self._key, self._difficulty, step)
+            if len(step) == INLINE_STEP:
                 await trio.lowlevel.checkpoint()
         return found
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
+from itertools import starmap
 from struct import Struct
 from typing import Final
 
 from xnode.core.authority import check_signatures
-from xnode.core.blocks import block_hash, decode_block
+from xnode.core.blocks import Block, block_hash, decode_block
 from xnode.core.codec import Malformed
 from xnode.core.hashing import NetworkKey
 from xnode.core.values import ZERO_HASH, Hash
@@ -30,17 +31,33 @@ _LENGTH: Final = Struct("<I")
 HEAD_BYTES: Final = _HEAD.size
 
 
-def check_wire(key: NetworkKey, difficulty: int, wire: bytes) -> Checked:
-    """All checks of protocol section 4 that need neither ledger nor clock, in their order."""
+def check_wires(key: NetworkKey, difficulty: int, wires: Sequence[bytes]) -> list[Checked]:
+    """All checks of protocol section 4 that need neither ledger nor clock, in their order, of each of some blocks.
+
+    One kind of check for all blocks before the next: measured, between two signatures, which need the processor's
+    nearest cache for themselves, the others take nearly twice as long.
+    """
+    blocks = [_decoded(wire) for wire in wires]
+    identities = [ZERO_HASH if block is None else block_hash(key, block) for block in blocks]
+    worked = [block is not None and is_valid_work(block.work_root, block.work, difficulty) for block in blocks]
+    found = zip(blocks, identities, worked, strict=True)
+    return [(_finding(key, block, identity, has_work), identity) for block, identity, has_work in found]
+
+
+def _decoded(wire: bytes) -> Block | None:
     try:
-        block = decode_block(wire)
+        return decode_block(wire)
     except Malformed:
-        return Finding.MALFORMED, ZERO_HASH
-    identity = block_hash(key, block)
-    if not is_valid_work(block.work_root, block.work, difficulty):
-        return Finding.BAD_WORK, identity
+        return None
+
+
+def _finding(key: NetworkKey, block: Block | None, identity: Hash, has_work: bool) -> Finding:
+    if block is None:
+        return Finding.MALFORMED
+    if not has_work:
+        return Finding.BAD_WORK
     refusal = check_signatures(block, identity, key)
-    return (Finding.GOOD if refusal is None else Finding.BAD_SIGNATURE), identity
+    return Finding.GOOD if refusal is None else Finding.BAD_SIGNATURE
 
 
 def pack_order(key: NetworkKey, difficulty: int, wires: Sequence[bytes]) -> bytes:
@@ -60,12 +77,11 @@ def answer(order: bytes) -> bytes:
     """What a worker says to an order without its length: ANSWER_BYTES a block."""
     key, difficulty, count = _HEAD.unpack_from(order)
     lengths = Struct(f"<{count}I").unpack_from(order, HEAD_BYTES)
-    at, network_key = HEAD_BYTES + 4 * count, NetworkKey(key)
-    found = bytearray()
+    wires, at = [], HEAD_BYTES + 4 * count
     for length in lengths:
-        found += _ANSWER.pack(*check_wire(network_key, difficulty, order[at : at + length]))
+        wires.append(order[at : at + length])
         at += length
-    return bytes(found)
+    return b"".join(starmap(_ANSWER.pack, check_wires(NetworkKey(key), difficulty, wires)))
 
 
 def unpack_answer(data: bytes) -> Iterator[Checked]:
