@@ -141,7 +141,12 @@ class Member:
     def start_soon(self, act: Callable[..., Awaitable[object]], *args: object) -> None:
         """Does something in this life, for as long as it lasts; nothing where it is down."""
         if self._nursery is not None:
-            self._nursery.start_soon(act, *args)
+            self._nursery.start_soon(self._do_if_up, act, args)
+
+    async def _do_if_up(self, act: Callable[..., Awaitable[object]], args: tuple[object, ...]) -> None:
+        """The power may be cut between an order and its first step."""
+        if self.is_up:
+            await act(*args)
 
     def on_machine(self, what: str, lease_hash: Hash) -> None:
         """Something was done to a machine here."""
