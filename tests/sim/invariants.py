@@ -140,6 +140,18 @@ class Invariants:
         leases = honest[0].books.leases.values()
         return [lease.lease_hash for lease in leases if lease.consumer in consumers and not lease.is_final]
 
+    def has_machines_left(self, honest: "Sequence[Member]") -> bool:
+        """Whether any is there but a stopped one whose lease was never accepted and is never cancelled: nobody can
+        prove the end of such a lease, and only an evil consumer leaves its money there (found by seed 2246)."""
+        consumers = {member.address for member in honest}
+        for member in honest:
+            for lease_hash, machine in member.machines.machines.items():
+                lease = member.books.leases.get(lease_hash)
+                is_open = lease is not None and lease.state is LeaseState.CREATED and lease.consumer not in consumers
+                if machine.status in UP or not is_open:
+                    return True
+        return False
+
     def on_machine_made(self, member: "Member", lease_hash: Hash) -> None:
         """Right before a machine is made."""
         if not member.books.is_confirmed(lease_hash):

@@ -143,7 +143,7 @@ class World:
             return f"{away} do not run"
         if self.deeds.busy:
             return "somebody is still at it"
-        if any(member.machines.machines for member in self.honest):
+        if self.invariants.has_machines_left(self.honest):
             return "machines are left"
         waiting = {member.name: sum(key[:1] == UNDO for key in member.disk.rows) for member in self.honest}
         if any(waiting.values()):
