@@ -25,6 +25,35 @@ LOST_SPACE: Final = "final-vote-lost"  # note space: position -> hash of a block
 LEAVES: Final = {LeaseState.CREATED: b"\1", LeaseState.ACCEPTED: b"\2"}
 
 
+class UnwrittenFinals:
+    """Final votes that are not on disk yet, and so not said to anybody: `stage`, commit, `note_written`."""
+
+    def __init__(self) -> None:
+        self._votes: list[CastVote] = []
+        self._staged = 0  # the first ones
+
+    def __len__(self) -> int:
+        return len(self._votes)
+
+    def add(self, finals: Iterable[CastVote]) -> None:
+        """Takes votes that have just been given."""
+        self._votes += finals
+
+    def has(self, block_hash: Hash) -> bool:
+        """Whether there is one for this block."""
+        return any(vote.block_hash == block_hash for vote in self._votes)
+
+    def stage(self, transaction: Transaction) -> None:
+        """Puts all into a transaction."""
+        write_finals(transaction, self._votes)
+        self._staged = len(self._votes)
+
+    def note_written(self) -> None:
+        """The transaction is on disk. Votes that were given since, by what it let into the ledger, are not."""
+        del self._votes[: self._staged]
+        self._staged = 0
+
+
 def write_finals(transaction: Transaction, finals: Iterable[CastVote]) -> None:
     """Stages the notes of these final votes."""
     for vote in finals:

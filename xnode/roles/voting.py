@@ -40,14 +40,13 @@ from xnode.core.weights import REPRESENTATIVES_MAX, Weights
 from xnode.net.pulse import Pulse
 from xnode.roles.block_times import BlockTimes, Stage
 from xnode.roles.fates import Fate, Fates
-from xnode.roles.final_votes import final_at, restore_finals, settle_finals, write_finals
+from xnode.roles.final_votes import UnwrittenFinals, final_at, restore_finals, settle_finals
 from xnode.roles.foundations import foundations
 from xnode.roles.replica import Decision, Publish, Replica
 from xnode.store.reads import PointReads
 from xnode.store.records import StoredBlock
 from xnode.store.snapshot import Snapshot
 from xnode.store.store import Store
-from xnode.store.transaction import Transaction
 
 VOTES_TOPIC: Final = "xnode/votes"
 FLUSH_EVERY: Final = 0.05  # seconds that votes wait for others, so that they share a message
@@ -98,7 +97,7 @@ class Voting:
         self._staged: dict[Hash, Block] = {}
         self._waiting: dict[Hash, dict[Hash, Position]] = {}
         self._swept: tuple[Address, int] | None = None
-        self._unwritten: list[CastVote] = []  # final votes that are not on disk yet, and so not said to anybody
+        self._unwritten = UnwrittenFinals()
         self._review_since: int | None = None
         self._pending: deque[Effect] = deque()
         self._is_busy = False
@@ -297,12 +296,17 @@ class Voting:
         self._swept = (page[-1].block.account, page[-1].height) if len(page) == SWEEP_BLOCKS_MAX else None
         self._is_put_off = self._is_put_off and self._swept is not None  # until once over all
         for stored in page:
-            is_bound = any(vote.block_hash == stored.block_hash for vote in self._unwritten)
-            if self._review_since is not None and self._review_since <= stored.block.timestamp and not is_bound:
+            is_due = self._review_since is not None and self._review_since <= stored.block.timestamp
+            if is_due and not self._is_bound(stored.block_hash):
                 self._drop(self._replica.take_back_if_void(stored.block_hash, _final_of))
             self._offer(stored.block, stored.block_hash)
         if self._swept is None:
             self._review_since = None
+
+    def _is_bound(self, identity: Hash) -> bool:
+        """Whether it has a final vote of ours that is not on disk yet, or is decided and about to be confirmed."""
+        decided = (effect.block_hash for effect in self._pending if isinstance(effect, Confirmed))
+        return self._unwritten.has(identity) or identity in decided
 
     def _carry_out(self, effects: tuple[Effect, ...]) -> None:
         """Carries out what is wanted, in its order, but all confirmations of one round in one batch.
@@ -311,7 +315,7 @@ class Voting:
         back here while we are at it: it waits in line instead of going ever deeper. After some rounds `carry_on` does
         the rest, because each may be a write to disk.
         """
-        self._unwritten += [effect for effect in effects if isinstance(effect, CastVote) and effect.is_final]
+        self._unwritten.add(effect for effect in effects if isinstance(effect, CastVote) and effect.is_final)
         self._pending += effects
         if not self._is_busy:
             self._carry_out_rounds()
@@ -366,12 +370,9 @@ class Voting:
         """Before anything is said to anybody: our final votes are on disk, all since the last time in one batch."""
         if self._unwritten:
             with self._store.transaction() as transaction:
-                self._stage_finals(transaction)
+                self._unwritten.stage(transaction)
                 transaction.commit()
-            self._unwritten = []
-
-    def _stage_finals(self, transaction: Transaction) -> None:
-        write_finals(transaction, self._unwritten)
+            self._unwritten.note_written()
 
     def _send(self, vote: CastVote) -> None:
         self.times.note(vote.block_hash, Stage.FINAL_VOTED if vote.is_final else Stage.VOTED)
@@ -386,11 +387,15 @@ class Voting:
         with self._store.snapshot() as view:
             applied = [item.block_hash for item in decided if view.has_block(item.block_hash)]
         if applied:
-            self._land(self._replica.confirm(applied, self._stage_finals, settle_finals), applied[0])
+            decision = self._replica.confirm(applied, self._unwritten.stage, settle_finals)
+            self._unwritten.note_written()
+            self._land(decision, applied[0])
         for item in decided:
             winner = self._staged.pop(item.block_hash, None)
             if winner is not None and item.block_hash not in applied:
-                decision = self._replica.replace(winner, self._stage_finals, settle_finals)
+                decision = self._replica.replace(winner, self._unwritten.stage, settle_finals)
+                if decision.confirmed:  # else there was nothing to write
+                    self._unwritten.note_written()
                 self._land(decision, item.block_hash)
             for loser in item.losers:
                 self._reject(loser, "fork_lost", item.block_hash)
@@ -402,8 +407,6 @@ class Voting:
 
     def _land(self, decision: Decision, winner: Hash) -> None:
         """What a batch of confirmations means for elections and for what waited."""
-        if decision.confirmed:
-            self._unwritten = []
         for stored in decision.undone:
             self._waiting.pop(stored.block_hash, None)
             reason = _reason(stored.block, decision.confirmed)
