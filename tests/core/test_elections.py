@@ -7,7 +7,7 @@ import pytest
 from tests.support.elections import BOB, CAROL, DAVE, HIGH, LOW, PLACE, US, Table
 from tests.support.vote_network import address_number, hash_number, position_number
 from xnode.core import elections as limits
-from xnode.core.election import FORKS_MAX, NUDGE_NS
+from xnode.core.election import FORKS_MAX, HURRY_EVERY_NS, NUDGE_NS
 from xnode.core.elections import (
     CONFIRMED_KEPT_MAX,
     ELECTION_LIFETIME_NS,
@@ -254,10 +254,10 @@ def test_who_votes_in_no_old_election_is_silent() -> None:
 # ---- who was away and is heard again
 
 
-def undecided(who: Address) -> Table:
+def undecided(who: Address, *units: int) -> Table:
     """An election that has long been undecided for want of CAROL's vote, or of her final one; `who` was the last that
     was heard of, 40 s ago."""
-    table = Table(10, 40, 50)
+    table = Table(*(units or (10, 40, 50)))
     table.block(LOW)
     table.vote(BOB, LOW)
     for _ in range(40):
@@ -285,6 +285,23 @@ def test_an_election_that_lacks_a_final_vote_asks_soon_once_its_voter_is_back() 
 
 def test_an_election_that_has_the_vote_of_who_is_back_does_not_ask_more_often() -> None:
     assert WantVotes(PLACE) not in undecided(BOB).tick(NUDGE_NS)
+
+
+def test_who_is_back_again_and_again_hurries_an_election_once_in_a_while() -> None:
+    """A representative that is away for 10 s and back, for ever, makes no node say all of its votes more often."""
+    table = undecided(CAROL)
+    asked = 0
+    for second in range(1, 61):
+        asked += WantVotes(PLACE) in table.tick(NS)
+        if second % 10 == 0:
+            table.vote(CAROL, HIGH, position=position_number(1), timestamp=2 + second)
+    assert asked <= 60 / (HURRY_EVERY_NS / NS) * 4
+
+
+@pytest.mark.parametrize(("units", "is_hurried"), [(10, True), (9, False)])
+def test_who_has_less_than_a_hundredth_of_all_weight_hurries_nobody(units: int, is_hurried: bool) -> None:
+    table = undecided(CAROL, 400, 590 - units, units, 10)
+    assert (WantVotes(PLACE) in table.tick(NUDGE_NS)) == is_hurried
 
 
 def test_who_weighs_nothing_here_hurries_nobody() -> None:

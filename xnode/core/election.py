@@ -40,6 +40,7 @@ from xnode.core.weights import Weights
 FORKS_MAX: Final = 10  # candidates at one position
 NUDGE_NS: Final = NS  # before votes are sent and asked for again the first time, doubled with each
 NUDGE_MAX_NS: Final = 32 * NS
+HURRY_EVERY_NS: Final = 15 * NS  # after a hurry for one who was back, before one for the next: four nudges
 
 
 class Election:
@@ -64,6 +65,7 @@ class Election:
         self._patience = Patience(now)
         self._nudge_wait = NUDGE_NS
         self._nudge_at = now + NUDGE_NS
+        self._hurried_at: int | None = None
 
     @property
     def is_contested(self) -> bool:
@@ -82,7 +84,10 @@ class Election:
         return ballot is None or (not ballot.is_final and self.tally.quorum() is not None)
 
     def hurry(self, now: int) -> None:
-        """Who was away is back: what may have been lost meanwhile is said and asked again soon."""
+        """Who was away is back: what may have been lost meanwhile is said and asked again soon, once in a while."""
+        if self._hurried_at is not None and now < self._hurried_at + HURRY_EVERY_NS:
+            return
+        self._hurried_at = now
         self._nudge_wait = NUDGE_NS
         self._nudge_at = min(self._nudge_at, now + NUDGE_NS)
 

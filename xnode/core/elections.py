@@ -17,7 +17,7 @@ confirmed: its previous and the block that it refers to. So a confirmed block ne
 | open | final votes of 67 % | confirmed | Confirmed |
 | open | REWEIGH_NS passed, and who has weight now can't reach 67 % of the frozen | open | as with the weights of now |
 | open | ELECTION_LIFETIME_NS passed | unknown | Expired: offered again it opens with new weights |
-| open | a representative that was away is heard (hearing.py), and its vote could help | open | soon those of a nudge |
+| open | one of 1 % of all weight that was away is heard (hearing.py), and its vote could help | open | soon a nudge |
 | open | what rests on its block was confirmed | confirmed | none |
 | open | its block was rolled back with what it rests on | unknown | none |
 | open | a rival of a candidate is confirmed elsewhere | open, or unknown if none is left | Lost, and what follows |
@@ -63,6 +63,7 @@ SILENT_NS: Final = 10 * NS  # after which an undecided election is stuck, and wh
 SILENCES_MAX: Final = 100  # elections that are looked at for that
 CONFIRMED_KEPT_MAX: Final = 10_000
 LOST_KEPT_MAX: Final = 10_000  # blocks that can never be confirmed: votes for them are ignored
+MISSED_SHARE: Final = 100  # who has less than this part of all weight hurries no election when he is back
 FINALS_MAX: Final = 100_000  # own final votes at positions not confirmed yet; with more we give no new ones
 
 
@@ -183,8 +184,11 @@ class Elections:
         return tuple(effects)
 
     def _note_heard(self, bundle: VoteBundle, weights: Weights, now: int) -> None:
+        """Only of those whose vote may be missed: everybody can have a little weight, and be away as often as he
+        likes, and each return costs a look at all elections."""
         who = bundle.representative
-        if who != self._own and weights.of(who) and self._hearing.is_back(who, bundle.timestamp, now):
+        is_missed = weights.of(who) * MISSED_SHARE >= weights.total > 0
+        if who != self._own and is_missed and self._hearing.is_back(who, bundle.timestamp, now):
             for election in self._open.values():
                 if election.lacks(who):
                     election.hurry(now)
