@@ -133,6 +133,23 @@ async def test_who_is_not_found_is_asked_for_ever_less_often(village: Village, a
     assert set(pauses[4:]) == {LOOK_EVERY_MAX}
 
 
+async def test_all_who_are_missing_are_asked_for_in_turn(village: Village, autojump_clock: object) -> None:
+    """Also by who has one peer only, and with more of them than one question names."""
+    alice, _ = await village.start("alice"), await village.start("bob")
+    contacts, wanted = alice.roles.contacts, {address_of(f"away {number}") for number in range(40)}
+    contacts._needed = lambda: wanted
+    asked: set[object] = set()
+    call = contacts._calls.call
+
+    async def spy(peer_id, method, args, *more):  # type: ignore[no-untyped-def]
+        if method == EXCHANGE_METHOD:
+            asked.update(args)
+        return await call(peer_id, method, args, *more)
+
+    contacts._calls.call = spy  # type: ignore[method-assign]
+    await until(lambda: wanted <= asked, 8 * LOOK_EVERY, "questions for all")
+
+
 async def test_big_records_do_not_stop_the_answer_to_a_question(village: Village, autojump_clock: object) -> None:
     alice, bob = await village.start("alice"), await village.start("bob")
     await village.ready()

@@ -133,7 +133,7 @@ class Contacts:
         await self._publish(DIRECTORY_TOPIC, self._own())
 
     async def keep_announced(self) -> None:
-        """Renews our record, and at once after our clock was set; runs for as long as the node."""
+        """Renews our record, and soon after our clock was set; runs for as long as the node."""
         while True:
             await self.announce()
             if await self._until_set(RENEWED_EVERY):
@@ -146,15 +146,17 @@ class Contacts:
     async def keep_pinned(self) -> None:
         """Asks a peer for needed accounts that we don't know, ever less often while they are the same ones; runs for as
         long as the node."""
-        wait, known_missing = LOOK_EVERY, frozenset[Address]()
+        wait, named, known_missing = LOOK_EVERY, 0, frozenset[Address]()
         while True:
             await trio.sleep(wait)
             self.pin()
             missing = self.directory.missing(self._clock())
-            wait = LOOK_EVERY if known_missing != set(missing) else min(2 * wait, LOOK_EVERY_MAX)
+            is_new = not missing or known_missing != set(missing)
+            wait = LOOK_EVERY if is_new else min(2 * wait, LOOK_EVERY_MAX)
             known_missing = frozenset(missing)
             if missing:
-                start = self._turn % len(missing)  # others each time
+                start = named % len(missing)  # others each time
+                named = start + NAMED_MAX
                 await self._hear_all(self._next_peers(1), (*missing[start:], *missing[:start])[:NAMED_MAX])
 
     async def _until_set(self, seconds: float) -> bool:
