@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from statistics import median
 
@@ -283,6 +284,13 @@ def test_public_things_have_docstrings() -> None:
     classes = class_index()
     missing = [place for source in product_sources() for place in undocumented(source, classes)]
     fail_on(missing, "every public module, class, function and method has a docstring")
+
+
+def test_every_package_is_installed() -> None:
+    """An editable installation finds those too that the list lacks; an ordinary one does not."""
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    found = {str(file.parent.relative_to(ROOT)).replace("/", ".") for file in (ROOT / "xnode").rglob("*.py")}
+    assert set(named) == found | {"xnode_cmd"}
 
 
 def test_cmd_does_not_hide_the_standard_library() -> None:
