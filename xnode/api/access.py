@@ -13,7 +13,9 @@ from xnode.core.faults import CallerFault, Unproved
 from xnode.core.values import U64_MAX, signature_from_hex
 
 SIGNATURE: Final = optional(
-    "X-Access-Signature", "text", "instead of the token: ed25519 by the lease's access key or its consumer, 128 hex characters"
+    "X-Access-Signature",
+    "text",
+    "instead of the token: ed25519 by the lease's access key or its consumer, 128 hex characters",
 )
 TIMESTAMP: Final = optional("X-Access-Timestamp", "text", "Unix nanoseconds that the signature covers")
 PROOF: Final = (SIGNATURE, TIMESTAMP)
