@@ -7,6 +7,7 @@ as scripts/build-guest makes it. It is in the store whole and checked, or not at
 import fcntl
 import hashlib
 import os
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -146,8 +147,10 @@ def _extract(archive: Path, made: Path) -> None:
             if not member.isfile() or name not in (*FILES, MANIFEST) or member.size > FILE_BYTES_MAX:
                 message = f"the archive holds {member.name!r}; it may hold {', '.join((*FILES, MANIFEST))} only"
                 raise OperatorFault("archive_unsuitable", message)
-            member.name = name
-            tar.extract(member, made, set_attrs=False, filter="data")
+            content = tar.extractfile(member)
+            assert content is not None  # it is a plain file
+            with content, (made / name).open("wb") as file:
+                shutil.copyfileobj(content, file)
 
 
 def _name(made: Path, kind: str) -> str:
