@@ -29,9 +29,21 @@ async def open_driver(data_dir: DataDir, config: Config) -> AsyncIterator[QemuDr
             yield lima
     else:
         settings = qemu_settings(data_dir, config)
-        open_image(settings.image_store, settings.default_image)
+        _check_default(settings.image_store, settings.default_image)
         async with QemuDriver.open(settings, time.time_ns, secrets.token_bytes) as qemu:
             yield qemu
+
+
+def _check_default(store: Path, name: str) -> None:
+    """Raises OperatorFault(image_missing) that names those which are there instead."""
+    try:
+        open_image(store, name)
+    except OperatorFault as fault:
+        there = ", ".join(image.name for image in StoreOffer(store, name).images())
+        if not there or fault.code != "image_missing":
+            raise
+        hint = f"{fault}, or set machine_image in config.toml to one that is there ({there})"
+        raise OperatorFault(fault.code, hint) from fault
 
 
 def offered_images(data_dir: DataDir, config: Config) -> Callable[[], tuple[GuestImage, ...]]:
