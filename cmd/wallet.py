@@ -92,12 +92,14 @@ def send(node: NodeAccess, destination: str, amount: int, asset: str) -> None:
 @click.argument("source", required=False)
 @with_node
 def receive(node: NodeAccess, source: str | None) -> None:
-    """Receive what the block SOURCE sent, or all that is pending."""
+    """Receive what the block SOURCE sent, or all that is pending. A running node soon does so by itself."""
     with node.client() as client:
         entries = read_pending(client, own_address(node))
         chosen = [item for item in entries if source is None or item["source"] == source]
+        if source and not chosen:
+            raise click.ClickException(f"nothing is pending from {source}; `xnode wallet pending` lists what is")
         if not chosen:
-            raise click.ClickException("nothing is pending" + (f" from {source}" if source else ""))
+            click.echo("nothing is pending: the running node receives by itself what is sent to its account")
         for item in chosen:
             body = Receive(hash_from_hex(item["source"]))
             _write(node, client, Asset[item["asset"]], int(item["amount"]), body)
