@@ -33,7 +33,7 @@ def is_current(record: DirectoryRecord, now: int) -> bool:
 
 class Directory:
     """The newest current record of each account with its wire form; when full, the one heard longest ago leaves,
-    unless it is `pinned`: made-up accounts must not push the timekeepers out.
+    unless it is `pinned`: made-up accounts must not push out those whom the node needs.
     """
 
     def __init__(self, pinned: Iterable[Address] = ()) -> None:

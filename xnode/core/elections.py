@@ -184,8 +184,8 @@ class Elections:
         return tuple(effects)
 
     def _note_heard(self, bundle: VoteBundle, weights: Weights, now: int) -> None:
-        """Only of those whose vote may be missed: everybody can have a little weight, and be away as often as he
-        likes, and each return costs a look at all elections."""
+        """Hurries the elections that lack the vote of who is back, where it may be missed: everybody can have a little
+        weight and be away as often as he likes, and each return costs a look at all elections."""
         who = bundle.representative
         is_missed = weights.of(who) * MISSED_SHARE >= weights.total > 0
         if who != self._own and is_missed and self._hearing.is_back(who, bundle.timestamp, now):

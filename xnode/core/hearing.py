@@ -9,7 +9,8 @@ HEARD_MAX: Final = 1_000  # representatives that are remembered
 
 
 class Hearing:
-    """Only what a representative has signed since the last time counts, not what peers keep of it and tell again."""
+    """Only what a representative has signed since the last time counts, not what peers keep of it and tell again; of
+    one that is heard for the first time, anything."""
 
     def __init__(self) -> None:
         self._heard: dict[Address, tuple[int, int]] = {}  # -> its newest timestamp, and when that came

@@ -51,7 +51,7 @@ from xnode.store.store import Store
 VOTES_TOPIC: Final = "xnode/votes"
 FLUSH_EVERY: Final = 0.05  # seconds that votes wait for others, so that they share a message
 TICK_EVERY: Final = 0.5
-ROUNDS_AT_ONCE: Final = 4  # of effects and what follows from them, each a write at most, before others run
+ROUNDS_AT_ONCE: Final = 4  # of what one call sets off, mostly a write each, before others run
 SWEEP_EVERY: Final = 2.0
 SWEEP_BLOCKS_MAX: Final = 100  # offered again in one sweep
 IDLE_SECONDS: Final = 30.0  # between looks while there is nothing to vote on
@@ -231,7 +231,7 @@ class Voting:
                 await self._opened.wait(IDLE_SECONDS)
 
     async def carry_on(self) -> None:
-        """Does what one event has left to do, and lets others run in between; runs for as long as the node."""
+        """Does what calls have left to do, and lets others run in between; runs for as long as the node."""
         while True:
             await self._left_over.wait()
             self._left_over = trio.Event()
