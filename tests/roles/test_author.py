@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from tests.support.ledger import NOW, Chain, address_of, key_of
+from tests.support.role_node import open_gate
 from tests.support.store import GENESIS, open_store
 from xnode.core.blocks import Block, Send
 from xnode.core.faults import CallerFault, Unavailable
@@ -45,7 +46,7 @@ class Desk:
         self.store = store
         self.replica = Replica(store, GENESIS, lambda: NOW, nowhere)
         self.work = Interrupted()
-        self.author = Author(key_of("alice"), store, GENESIS, self.replica, self.work, lambda: NOW)
+        self.author = Author(key_of("alice"), store, GENESIS, self.replica, self.work, lambda: NOW, open_gate())
         self.alice = Chain(GENESIS, "alice")
 
     def send(self, amount: int) -> Awaitable[Hash]:

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from tests.support.ledger import NOW, Chain, MemoryLedger, address_of, key_of
-from tests.support.role_node import AnyWork, Village, until
+from tests.support.role_node import AnyWork, Village, open_gate, until
 from tests.support.store import GENESIS, open_store, story_blocks
 from xnode.core.blocks import Block, Claim, Send, encode_block
 from xnode.core.codec import Malformed
@@ -125,7 +125,7 @@ async def test_an_author_never_forks_itself(autojump_clock: object, tmp_path: Pa
     published = Published()
     with open_store(tmp_path) as store:
         replica = make(store, published)
-        author = Author(key_of("alice"), store, GENESIS, replica, SlowWork(), lambda: NOW)
+        author = Author(key_of("alice"), store, GENESIS, replica, SlowWork(), lambda: NOW, open_gate())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(author.work_ahead)
             async with trio.open_nursery() as appends:
@@ -145,7 +145,7 @@ async def test_an_author_never_forks_itself(autojump_clock: object, tmp_path: Pa
 async def test_a_cancelled_append_is_whole_or_not_at_all(autojump_clock: object, tmp_path: Path) -> None:
     published = Published()
     with open_store(tmp_path) as store:
-        author = Author(key_of("alice"), store, GENESIS, make(store, published), SlowWork(), lambda: NOW)
+        author = Author(key_of("alice"), store, GENESIS, make(store, published), SlowWork(), lambda: NOW, open_gate())
         for seconds in (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0):
             with trio.move_on_after(seconds):
                 await author.append(Draft(Asset.XUSD, -1, Send(address_of("bob"), 1)))
@@ -155,7 +155,7 @@ async def test_a_cancelled_append_is_whole_or_not_at_all(autojump_clock: object,
 
 async def test_an_author_says_why_it_can_not(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
-        author = Author(key_of("dora"), store, GENESIS, make(store), AnyWork(), lambda: NOW)
+        author = Author(key_of("dora"), store, GENESIS, make(store), AnyWork(), lambda: NOW, open_gate())
         with pytest.raises(CallerFault, match="needs 1 XUSD and the account holds 0"):
             await author.append(Draft(Asset.XUSD, -1, Send(address_of("bob"), 1)))
         await author.append(Draft(Asset.XUSD, 100, Claim()))

@@ -113,6 +113,10 @@ class MemoryNetwork:
             self._sorted = tuple(self._peers[peer_id] for peer_id in sorted(self._peers))
         return self._sorted
 
+    @property
+    def seeks_peers(self) -> bool:
+        return bool(self._kept)
+
     def forget(self, peer_id: PeerId) -> None:
         """It is no peer any more."""
         self._peers.pop(peer_id, None)

@@ -48,6 +48,13 @@ FORM = LeaseForm(
 )
 
 
+def open_gate() -> trio.Event:
+    """For an author that is always in step."""
+    event = trio.Event()
+    event.set()
+    return event
+
+
 class AnyWork:
     """The tests' network takes any nonce; it may be slow to find one."""
 

@@ -74,6 +74,11 @@ class Dialer:
         """Whether there is a live connection to the peer."""
         return any(not conn.is_closed for conn in self._swarm.connections.get(peer, ()))
 
+    @property
+    def keeps_any(self) -> bool:
+        """Whether any peer is kept dialled for ever."""
+        return any(kept.forever for kept in self._kept.values())
+
     def keep(self, peer: ID, address: Multiaddr, forever: bool = True) -> bool:
         """Keeps the peer dialled; several addresses of one peer add up. False when there are too many.
 

@@ -90,6 +90,11 @@ class Network:
         """The connected peers, sorted by id."""
         return self._table.sorted()
 
+    @property
+    def seeks_peers(self) -> bool:
+        """Whether it was given peers to keep dialled."""
+        return self._dialer.keeps_any
+
     async def publish(self, topic: str, data: bytes) -> None:
         """Gossips `data`; with no subscriber yet, keeps it for the first that comes within a minute.
 

@@ -80,6 +80,10 @@ class Sync:
             self._phase = (now, self._tracker().phase(bool(self._host.peers()), now))
         return self._phase[1]
 
+    def is_met(self) -> bool:
+        """Whether every connected peer has been asked, none has more, and one at least has told all it had."""
+        return not self._busy and self._rota.is_met()
+
     def kick(self, _peer_id: PeerId | None = None) -> None:
         """Looks at once whose turn it is, because a peer has come; fits `Handshake.on_greeted`."""
         self._kicked.fire()
@@ -111,7 +115,7 @@ class Sync:
             self._sink.flush()
         self.counters[f"session_{end.value}"] += 1
         self._rota.on_end(peer_id, end, trio.current_time(), self._source.extent().digest)
-        if self._rota.is_met() and not self._busy:
+        if self.is_met():
             self._tracker().on_met()
             self._phase = None
         return end

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 RECEIVE_EVERY: Final = 5.0  # seconds between looks for pending entries when nothing fires
 RECEIVES_A_LOOK_MAX: Final = 20
 HEADS_TRIED_MAX: Final = 5  # for one block
+IN_STEP_SECONDS_MAX: Final = 10.0  # a caller waits for it after a start
 KINDS: Final[dict[type[Body], BlockType]] = {body: kind for kind, body in BODIES.items()}
 
 
@@ -29,6 +30,13 @@ class Worker(Protocol):
 
     async def solve(self, root: bytes, difficulty: int) -> int:
         """A nonce that is work for `root`."""
+
+
+class Gate(Protocol):
+    """Says when the chain may grow."""
+
+    async def wait(self) -> None:
+        """Returns once it may."""
 
 
 class Draft(NamedTuple):
@@ -50,6 +58,7 @@ class Author:
         replica: Replica,
         worker: Worker,
         clock: Callable[[], int],
+        in_step: Gate,
     ) -> None:
         self._key = key
         self._store = store
@@ -57,6 +66,7 @@ class Author:
         self._replica = replica
         self._worker = worker
         self._clock = clock
+        self._in_step = in_step
         self._lock = trio.Lock()
         self._ready: tuple[bytes, int] = (b"", 0)  # (root, nonce) found ahead
         self.address = Address(key.public_key)
@@ -69,11 +79,14 @@ class Author:
     async def append(self, draft: Draft, notes: Notes = no_notes) -> Hash:
         """Writes, applies and gossips one block; returns its hash. Raises CallerFault or Unavailable by the refusal.
 
+        A node that has just started is first in step with the network, or Unavailable(not_in_step) says that it is not.
+
         While work is looked for, votes may take our head back, or a block that was signed elsewhere may become it: then
         the block is made anew for the new head, as often as HEADS_TRIED_MAX; after that Unavailable(chain_moved).
         `notes` land in the same batch. From the signing on it can't be cancelled: a block that was applied is always
         gossiped too.
         """
+        await self._be_in_step()
         async with self._lock:
             block = self._sign(await self._draw(draft))
             with trio.CancelScope(shield=True):
@@ -81,6 +94,13 @@ class Author:
         if submission.outcome is not Outcome.PROGRESS:
             raise _fault(submission.outcome, submission.detail)
         return submission.block_hash
+
+    async def _be_in_step(self) -> None:
+        with trio.move_on_after(IN_STEP_SECONDS_MAX):
+            await self._in_step.wait()
+            return
+        message = "no peer has told since the start what the ledger is; try again once `xnode status` shows one"
+        raise Unavailable("not_in_step", message, retryable=True)
 
     async def _draw(self, draft: Draft) -> Block:
         """The block on a head that is still ours once its work is found; nothing may run before it is submitted."""
@@ -104,6 +124,7 @@ class Author:
 
     async def receive_pending(self) -> None:
         """Takes what others send to us; runs for as long as the node."""
+        await self._in_step.wait()
         while True:
             with self._store.snapshot() as view:
                 entries = list(view.pendings(self.address, limit=RECEIVES_A_LOOK_MAX))

@@ -40,6 +40,7 @@ from xnode.roles.drain import Drain
 from xnode.roles.fates import lost_step
 from xnode.roles.final_votes import settle_finals
 from xnode.roles.governance import Governance
+from xnode.roles.in_step import InStep
 from xnode.roles.lease_log import LeaseLog, steps_wire
 from xnode.roles.ledger_sync import LedgerSource
 from xnode.roles.market_board import MarketBoard
@@ -115,7 +116,12 @@ class Roles:
         self.driver = settings.hosting.driver if settings.hosting else None
         self.log = LeaseLog(clock)
         self.replica = Replica(store, genesis, clock, network.publish)
-        self.author = Author(key, store, genesis, self.replica, outside.worker, clock)
+        self.governance = Governance(store, genesis, clock, network.publish)
+        self.state_sync = StateSync(outside.handshake.host, self.governance)
+        intake = BulkIntake(store, genesis, self.replica, outside.checker)
+        self.sync = Sync(StateFirst(outside.handshake.host, self.state_sync), LedgerSource(store), intake)
+        in_step = InStep(self.sync, network)
+        self.author = Author(key, store, genesis, self.replica, outside.worker, clock, in_step)
         self.contacts = Contacts(
             key, genesis, rpc, clock, network.publish, self._own_record, self._peer_ids, self._needed
         )
@@ -123,7 +129,6 @@ class Roles:
         timekeeper = Timekeeper(key, store, genesis, clock, outside.monotonic) if settings.timekeeper else None
         self.timekeeper = timekeeper
         self.attesting = Attesting(genesis, self.contacts, rpc, clock, timekeeper, network.peer_id, self.charter)
-        self.governance = Governance(store, genesis, clock, network.publish)
         self.voting = Voting(key, store, genesis, self.replica, clock, outside.monotonic, network.publish)
         self.exchange = VoteExchange(store, genesis, self.voting, self.replica, self.contacts, rpc, network.peers)
         changed = self.replica.changed
@@ -137,9 +142,6 @@ class Roles:
         access = HostAccess(store, self._address, dial) if dial else None
         self.tunnels = Tunnels(outside.handshake.host, genesis.network_key, access, outside.random, settings.tunnels)
         self.tunnelling = Tunnelling(store, genesis, key, self.contacts, self.tunnels, dial, clock)
-        self.state_sync = StateSync(outside.handshake.host, self.governance)
-        intake = BulkIntake(store, genesis, self.replica, outside.checker)
-        self.sync = Sync(StateFirst(outside.handshake.host, self.state_sync), LedgerSource(store), intake)
         self.catch_up = CatchUp(
             store,
             self.replica,

@@ -1,0 +1,101 @@
+"""A node writes nothing for its account before it is in step: what it lacks of its own chain, it would write again."""
+
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.support.ledger import NOW, Chain, address_of, key_of
+from tests.support.role_node import RICH, AnyWork, Village, until
+from tests.support.store import GENESIS, open_store
+from xnode.core.blocks import Send
+from xnode.core.faults import Unavailable
+from xnode.core.ledger import Outcome
+from xnode.core.values import Asset
+from xnode.roles.author import IN_STEP_SECONDS_MAX, Author, Draft
+from xnode.roles.bulk_intake import BATCH_BLOCKS
+from xnode.roles.replica import Replica
+
+TO_BOB = Draft(Asset.XUSD, -1, Send(address_of("bob"), 1))
+TO_ALICE = Draft(Asset.XUSD, -1, Send(address_of("alice"), 1))
+TO_CAROL = Draft(Asset.XUSD, -1, Send(address_of("carol"), 1))
+
+
+async def nowhere(_topic: str, _data: bytes) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+async def cancellable(act: Callable[[], Awaitable[None]], task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    with trio.CancelScope() as scope:
+        task_status.started(scope)
+        await act()
+
+
+async def test_an_author_out_of_step_writes_nothing_until_it_is_in_step(
+    nursery: trio.Nursery, tmp_path: Path, autojump_clock: object
+) -> None:
+    in_step = trio.Event()
+    with open_store(tmp_path) as store:
+        replica = Replica(store, GENESIS, lambda: NOW, nowhere)
+        author = Author(key_of("bob"), store, GENESIS, replica, AnyWork(), lambda: NOW, in_step)
+        with store.snapshot() as view:
+            replica.take(Chain(GENESIS, "alice").send(view, address_of("bob"), 5))
+        receiving = await nursery.start(cancellable, author.receive_pending)
+        with pytest.raises(Unavailable, match="no peer has told") as caught:
+            await author.append(TO_BOB)
+        assert (caught.value.code, caught.value.retryable) == ("not_in_step", True)
+        assert trio.current_time() >= IN_STEP_SECONDS_MAX
+        assert author.account().height == 0
+        in_step.set()
+        await trio.sleep(0.1)
+        assert (author.account().height, author.account().xusd) == (1, 1_000_005)
+        await author.append(TO_ALICE)
+        receiving.cancel()
+        await trio.sleep(0)
+
+
+@pytest.mark.slow
+async def test_an_old_account_on_an_empty_disk_fetches_its_chain_before_it_receives(
+    village: Village, autojump_clock: object
+) -> None:
+    """Seed 5722: it received what seemed to be pending, and so signed a second first block."""
+    bob = await village.start("bob", peers=())
+    await bob.roles.author.append(TO_ALICE)
+    for _ in range(2 * BATCH_BLOCKS):  # a sync brings the money in one batch, and who received it in a later one
+        await bob.roles.author.append(TO_CAROL)
+    alice = await village.start("alice")
+    await until(lambda: alice.roles.author.account().height == 1, 60, "received")
+    await village.agreed()
+    await village.crash("alice")
+    shutil.rmtree(village.root / "alice")
+    await bob.roles.author.append(TO_ALICE)
+    alice = await village.start("alice")
+    await until(lambda: alice.roles.author.account().height == 2, 60, "its chain, and one more received")
+    await village.agreed()
+    assert alice.roles.author.account().xusd == RICH + 2
+    assert bob.roles.replica.outcomes[Outcome.FORK] == 0
+
+
+async def test_a_node_without_peers_writes_and_one_whose_peers_are_silent_does_not(
+    village: Village, autojump_clock: object
+) -> None:
+    alone = await village.start("alice", peers=())
+    await alone.roles.author.append(TO_BOB)
+    waiting = await village.start("anna", peers=("bob",))
+    with pytest.raises(Unavailable, match="no peer has told"):
+        await waiting.roles.author.append(TO_BOB)
+    await village.start("bob", peers=())
+    await until(lambda: len(waiting.network.peers()) == 1, 60, "bob")
+    await waiting.roles.author.append(TO_BOB)
+
+
+async def test_who_was_in_step_once_writes_though_its_peers_have_left(village: Village, autojump_clock: object) -> None:
+    await village.start("bob")
+    alice = await village.start("alice", peers=("bob",))
+    await trio.sleep(3)
+    await village.crash("bob")
+    await trio.sleep(3)
+    assert alice.network.peers() == ()
+    await alice.roles.author.append(TO_BOB)
