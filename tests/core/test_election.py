@@ -156,6 +156,46 @@ def test_in_a_contest_67_percent_must_stand_for_a_while_before_our_final_vote() 
     assert cast(LOW, final=True) in table.tick(1)
 
 
+def test_in_a_contest_a_vote_that_was_not_said_in_these_pauses_makes_nobody_sure() -> None:
+    """Seed 4666: Bob was cut off from us, and had moved his vote on the other side long ago."""
+    table = Table(10, 30, 30, 30)
+    table.block(LOW)
+    table.block(HIGH)
+    table.vote(BOB, LOW, timestamp=1)
+    table.tick(PAUSE_NS)
+    table.vote(CAROL, LOW, timestamp=1)
+    assert cast(LOW, final=True) not in table.tick(STANDING_NS)
+    assert cast(LOW, final=True) not in table.vote(CAROL, LOW, timestamp=2)
+    assert cast(LOW, final=True) not in table.vote(BOB, LOW, timestamp=1)  # what we know says nothing anew
+    assert cast(LOW, final=True) in table.vote(BOB, LOW, timestamp=2)
+
+
+def test_in_a_contest_a_final_vote_need_not_be_said_again() -> None:
+    table = Table(10, 30, 30, 30)
+    table.block(LOW)
+    table.block(HIGH)
+    table.vote(BOB, LOW, final=True)
+    table.tick(PAUSE_NS)
+    table.vote(CAROL, LOW)
+    assert cast(LOW, final=True) in table.tick(STANDING_NS)
+
+
+def test_while_67_percent_stand_in_a_contest_our_vote_is_said_again_every_pause() -> None:
+    table = Table(10, 30, 30, 30)
+    table.block(LOW)
+    table.block(HIGH)
+    table.vote(BOB, LOW)
+    table.vote(CAROL, LOW)
+    table.tick(10 * STANDING_NS)  # too late for both
+    assert [len(casts(table.tick(PAUSE_NS // 2))) for _ in range(8)] == [0, 1, 0, 1, 0, 1, 0, 1]
+
+
+def test_without_67_percent_in_a_contest_our_vote_is_said_at_nudges_only() -> None:
+    table = contest(10, 30, 60)
+    table.tick(PAUSE_NS)
+    assert [len(casts(table.tick(PAUSE_NS))) for _ in range(6)] == [0, 1, 0, 0, 0, 1]
+
+
 def test_67_percent_that_were_lost_meanwhile_must_stand_anew() -> None:
     table = Table(40, 30, 30)
     table.block(LOW)

@@ -71,6 +71,19 @@ def test_with_a_rival_67_percent_must_have_stood_for_four_pauses() -> None:
     assert CastVote(PLACE, ACCEPT, True, STEP) in table.tick(1)
 
 
+def test_with_a_rival_a_vote_that_was_not_said_in_these_pauses_makes_nobody_sure() -> None:
+    table = Table(10, 30, 30, 30)
+    table.block(ACCEPT, step=STEP)
+    table.block(CANCEL, THERE, step=STEP)
+    table.vote(BOB, ACCEPT, timestamp=1)
+    table.tick(PAUSE_NS)
+    table.vote(CAROL, ACCEPT, timestamp=1)
+    final = CastVote(PLACE, ACCEPT, True, STEP)
+    assert final not in table.tick(STANDING_PAUSES * PAUSE_NS)
+    assert final not in table.vote(CAROL, ACCEPT, timestamp=2)
+    assert final in table.vote(BOB, ACCEPT, timestamp=2)
+
+
 def test_a_final_vote_for_one_forbids_any_for_the_other() -> None:
     table = Table(10, 60, 30)
     table.block(ACCEPT, step=STEP)

@@ -55,6 +55,26 @@ def test_only_the_heaviest_representatives_are_listed_but_all_weight_is_in_the_t
     assert weights.total == sum(crowd.values())
 
 
+def test_who_has_said_his_vote_since_counts_for_it_and_so_do_final_votes_and_our_own() -> None:
+    tally = Tally(weigh(10, 20, 37, 33))
+    tally.count(US, Ballot(LOW, False, 1, heard_at=1), HELD)
+    tally.count(BOB, Ballot(LOW, True, 1, heard_at=2), HELD)
+    tally.count(CAROL, Ballot(LOW, False, 1, heard_at=5), HELD)
+    assert tally.is_said_since(LOW, 5, own=US)
+    assert not tally.is_said_since(LOW, 5, own=None)
+    assert not tally.is_said_since(LOW, 6, own=US)
+    assert not tally.is_said_since(HIGH, 0, own=US)
+
+
+def test_both_final_votes_of_an_equivocator_count_as_said() -> None:
+    tally = Tally(weigh(37, 30, 33))
+    for block in HELD:
+        tally.count(BOB, Ballot(block, True, 1), HELD)
+    tally.count(US, Ballot(HIGH, False, 1, heard_at=3), HELD)
+    assert tally.is_said_since(HIGH, 3, own=None)
+    assert not tally.is_said_since(LOW, 3, own=None)
+
+
 def test_a_vote_counts_with_its_weight() -> None:
     tally = Tally(weigh(10, 20, 70))
     assert count(tally, CAROL, LOW) is VoteOutcome.COUNTED

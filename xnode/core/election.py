@@ -6,6 +6,8 @@ block is confirmed by 67 % of them, and two such sets share at least 34 %. Every
 - We vote for the first votable block at once, without a final flag.
 - Once 67 % support one block by votes of either kind we give it our final vote. Where the account has signed more than
   one block (a contest), the 67 % must have stood for four pauses: by then all others see them too and nobody leaves.
+  And they must have said so within these pauses, for which each says its vote again while it sees 67 % stand: the vote
+  of one who is cut off from us may have moved since, and final votes of two halves would never meet again.
 - In a contest our non-final vote moves to the leader (see tally.py), on a tick only and after a pause that doubles with
   each move, so that sooner or later it is longer than the network's delays and all see the same leader.
 - What may have been lost is said again at nudges, ever less often: our vote, a question for the others' votes, and for
@@ -20,7 +22,8 @@ Nothing here lowers the bar, and an honest account, which never signs two blocks
 | our ballot | event | next | effect |
 |---|---|---|---|
 | none | a votable candidate | non-final | CastVote(leader) |
-| none, non-final | 67 % support a votable candidate (in a contest: for four pauses) | final | CastVote(final) |
+| none, non-final | 67 % support a votable candidate (in a contest: for four pauses, and said in them) | final | CastVote(final) |
+| non-final | in a contest, 67 % support a block: a tick each pause | non-final | CastVote, the same again |
 | non-final | in a contest, a tick after the pause: another one leads | non-final | CastVote(leader) |
 | none, non-final | final votes of 67 % for a votable candidate | final | CastVote(final), Confirmed |
 | final | anything | final | never another |
@@ -30,7 +33,7 @@ Nothing here lowers the bar, and an honest account, which never signs two blocks
 
 from typing import Final
 
-from xnode.core.rivalry import Patience, Rivalry
+from xnode.core.rivalry import PAUSE_NS, Patience, Rivalry
 from xnode.core.tally import Ballot, Tally, VoteOutcome
 from xnode.core.values import NS, Address, Hash
 from xnode.core.vote_effects import CastVote, Confirmed, Dropped, Equivocation, WantBlock, WantVotes
@@ -66,6 +69,7 @@ class Election:
         self._nudge_wait = NUDGE_NS
         self._nudge_at = now + NUDGE_NS
         self._hurried_at: int | None = None
+        self._said_at = now
 
     @property
     def is_contested(self) -> bool:
@@ -208,8 +212,18 @@ class Election:
         """`act`, with a move to the leader before it and a nudge after it where they are due."""
         effects = [*self._move(now), *self.act(now, may_finalise)]
         if now < self._nudge_at or self.tally.winner() in self.candidates:
-            return [*effects]
+            return [*effects, *self._say_again(now)]
+        self._said_at = now
         return [*effects, *self._nudge(now)]
+
+    def _say_again(self, now: int) -> list[CastVote]:
+        """While 67 % stand in a contest, others must hear that our vote has not moved meanwhile."""
+        vote, patiences = self.own_vote(), [self._patience, *(one.patience for one in self.rivalries.values())]
+        is_asked = self.is_contested and any(patience.has_standing for patience in patiences)
+        if vote is None or vote.is_final or not is_asked or now < self._said_at + PAUSE_NS:
+            return []
+        self._said_at = now
+        return [vote]
 
     def _own_ballot(self) -> Ballot | None:
         return self.tally.ballots.get(self._own) if self._own is not None else None
@@ -231,7 +245,7 @@ class Election:
         rivalry = self.rivalries.get(block_hash)
         tallies = [self.tally, *([rivalry.tally] if rivalry is not None else [])]
         known = [tally.ballots[self._own].timestamp + 1 for tally in tallies if self._own in tally.ballots]
-        self.count(self._own, Ballot(block_hash, is_final, max(now, *known) if known else now))
+        self.count(self._own, Ballot(block_hash, is_final, max(now, *known) if known else now, now))
         return self._as_cast(block_hash, is_final)
 
     def _vote_first(self, now: int) -> list[CastVote]:
@@ -301,9 +315,9 @@ class Election:
         return [self._cast(block_hash, True, now)]
 
     def _sure(self, now: int) -> Hash | None:
-        block_hash = self._patience.stands(now, len(self.candidates) > 1)
+        block_hash = self._patience.stands(self.tally, self._own, now, len(self.candidates) > 1)
         rivalry = self.rivalries.get(block_hash) if block_hash is not None else None
-        if block_hash is None or rivalry is None or rivalry.sure_of(block_hash, now):
+        if block_hash is None or rivalry is None or rivalry.sure_of(block_hash, self._own, now):
             return block_hash
         return None
 

@@ -384,7 +384,7 @@ class Elections:
         return () if equivocation is None else (equivocation,)
 
     def _on_vote(self, bundle: VoteBundle, vote: Vote, weights: Weights, now: int) -> tuple[Effect, ...]:
-        ballot = Ballot(vote.block_hash, vote.is_final, bundle.timestamp)
+        ballot = Ballot(vote.block_hash, vote.is_final, bundle.timestamp, now)
         if vote.position in self._confirmed or vote.block_hash in self._lost:
             self.ignored[VoteOutcome.OLD] += 1
             return ()

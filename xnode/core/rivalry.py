@@ -53,12 +53,20 @@ class Patience:
             return True
         return False
 
-    def stands(self, now: int, is_contested: bool) -> Hash | None:
-        """What 67 % support, in a contest only once it has stood for so many pauses."""
+    @property
+    def has_standing(self) -> bool:
+        """Whether 67 % support one block."""
+        return self._standing is not None
+
+    def stands(self, tally: Tally, own: Address | None, now: int, is_contested: bool) -> Hash | None:
+        """What 67 % support; in a contest only once it has stood for so many pauses, and they have said so in these."""
         if self._standing is None:
             return None
         block_hash, since = self._standing
-        return block_hash if not is_contested or now >= since + STANDING_PAUSES * self._pause else None
+        if not is_contested:
+            return block_hash
+        begin = now - STANDING_PAUSES * self._pause
+        return block_hash if since <= begin and tally.is_said_since(block_hash, begin, own) else None
 
 
 class Wish(NamedTuple):
@@ -119,6 +127,6 @@ class Rivalry:
         """Notes what 67 % support here."""
         self.patience.note_quorum(self.tally.winner() or self.tally.quorum(), now)
 
-    def sure_of(self, block_hash: Hash, now: int) -> bool:
+    def sure_of(self, block_hash: Hash, own: Address | None, now: int) -> bool:
         """Whether nothing here speaks against our final vote for this block."""
-        return not self.is_contested or self.patience.stands(now, True) == block_hash
+        return not self.is_contested or self.patience.stands(self.tally, own, now, True) == block_hash

@@ -35,11 +35,12 @@ class VoteOutcome(StrEnum):
 
 
 class Ballot(NamedTuple):
-    """The vote of one representative that counts now; `timestamp` in ns."""
+    """The vote of one representative that counts now; `timestamp` in ns of its clock, `heard_at` in ns of ours."""
 
     block_hash: Hash
     is_final: bool
     timestamp: int
+    heard_at: int = 0
 
 
 class Tally:
@@ -109,6 +110,18 @@ class Tally:
         blocks = self.support.keys() | self._equivocal.keys()
         votes = {one: self.support.get(one, 0) + self._equivocal.get(one, 0) for one in sorted(blocks)}
         return self._with_quorum(votes)
+
+    def is_said_since(self, block_hash: Hash, since: int, own: Address | None) -> bool:
+        """Whether 67 % have voted for the block finally, or said so since then (ns of our clock).
+
+        Whoever is cut off from us may have moved his vote long ago. Our `own` vote we know.
+        """
+        weight = self._equivocal.get(block_hash, 0)
+        for representative, ballot in self.ballots.items():
+            is_current = ballot.is_final or ballot.heard_at >= since or representative == own
+            if is_current and ballot.block_hash == block_hash and representative not in self._equivocators:
+                weight += self.weights.of(representative)
+        return self.weights.is_quorum(weight)
 
     def winner(self) -> Hash | None:
         """The block that holds 67 % by final votes: it is confirmed."""
