@@ -100,6 +100,25 @@ async def test_they_meet_after_a_partition(village: Village, autojump_clock: obj
     assert fate.reason == "rival_lost"
 
 
+async def test_a_rival_that_comes_while_voting_is_paused_is_voted_on_afterwards(
+    village: Village, autojump_clock: object
+) -> None:
+    """Seed 6322: it was kept and never offered, so that this node had a block for ever that all others had given up."""
+    _, accept, cancel = await accept_and_cancel(village)
+    carol = village.nodes["carol"]
+    await village.internet.part(peer_ids("carol"))
+    await give(carol, accept)
+    await give(village.nodes["alice"], cancel)
+    await trio.sleep(20)
+    was_paused, carol.roles.voting.is_paused = carol.roles.voting.is_paused, lambda: True
+    await village.internet.part(())
+    await trio.sleep(30)
+    assert not is_confirmed(carol, hash_of(village, cancel))
+    carol.roles.voting.is_paused = was_paused
+    assert await chosen(village, [accept, cancel], 120) == cancel
+    await settled(village)
+
+
 async def test_what_rests_on_the_loser_is_taken_back(village: Village, autojump_clock: object) -> None:
     """The consumer spends what its cancellation gave back, and loses it all to the acceptance."""
     _, accept, cancel = await accept_and_cancel(village)

@@ -253,6 +253,8 @@ class Voting:
 
     def _on_fork(self, block: Block) -> None:
         """A block whose position or step is taken: worth a vote if it is good and nothing in its way is confirmed."""
+        if self.is_paused():  # it comes again: peers that keep it differ from us
+            return
         identity = block_hash(self._genesis.network_key, block)
         if identity in self._staged or len(self._staged) >= STAGED_MAX:
             return
