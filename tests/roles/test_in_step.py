@@ -53,7 +53,7 @@ async def test_an_author_out_of_step_writes_nothing_until_it_is_in_step(
         assert (author.account().height, author.account().xusd) == (1, 1_000_005)
         await author.append(TO_ALICE)
         receiving.cancel()
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
 
 
 @pytest.mark.slow

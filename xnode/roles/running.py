@@ -120,8 +120,7 @@ class Roles:
         self.state_sync = StateSync(outside.handshake.host, self.governance)
         intake = BulkIntake(store, genesis, self.replica, outside.checker)
         self.sync = Sync(StateFirst(outside.handshake.host, self.state_sync), LedgerSource(store), intake)
-        in_step = InStep(self.sync, network)
-        self.author = Author(key, store, genesis, self.replica, outside.worker, clock, in_step)
+        self.author = Author(key, store, genesis, self.replica, outside.worker, clock, InStep(self.sync, network))
         self.contacts = Contacts(
             key, genesis, rpc, clock, network.publish, self._own_record, self._peer_ids, self._needed
         )
