@@ -29,5 +29,5 @@ class InStep:
 
     async def wait(self) -> None:
         """Returns once it is so."""
-        while not self():
+        while not self():  # noqa: ASYNC110  it is judged by what time alone changes, too
             await trio.sleep(LOOK_SECONDS)
