@@ -15,6 +15,7 @@ from xnode.core.values import HASH_BYTES, SIGNATURE_BYTES, U64_MAX, Address, Has
 
 TEXT_CHARACTERS_MAX: Final = 256
 LIST_ITEMS_MAX: Final = 32
+ELLIPSIS: Final = " ..."
 
 RecordT = TypeVar("RecordT", bound=tuple[Any, ...])
 
@@ -38,6 +39,14 @@ def read_text(value: Plain, name: str) -> str:
     if not isinstance(value, str) or len(value) > TEXT_CHARACTERS_MAX or not value.isprintable():
         raise Malformed(f"{name} must be printable text of {TEXT_CHARACTERS_MAX} characters at most")
     return value
+
+
+def shortened(text: str) -> str:
+    """The text as a record can carry it: what is too long or not printable is left out."""
+    printable = "".join(character for character in text if character.isprintable())
+    if len(printable) <= TEXT_CHARACTERS_MAX:
+        return printable
+    return printable[: TEXT_CHARACTERS_MAX - len(ELLIPSIS)] + ELLIPSIS
 
 
 def read_texts(value: Plain, name: str) -> tuple[str, ...]:

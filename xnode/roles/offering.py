@@ -11,7 +11,7 @@ from xnode.core.faults import CallerFault
 from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseState
 from xnode.core.market import AD_EVERY, OFFER_VALID_FOR, Ad, Decline, Offer, Request
-from xnode.core.records import LIST_ITEMS_MAX
+from xnode.core.records import LIST_ITEMS_MAX, shortened
 from xnode.core.values import ZERO_HASH, Address
 from xnode.net.pulse import Pulse
 from xnode.roles.admission import Admission, Terms
@@ -114,4 +114,4 @@ class Offering:
     def _decline(self, request: Request, code: str, detail: str) -> Decline:
         now = self._clock()
         available = self._admission.available(now)
-        return Decline(request.request_id, self._address, code, detail, request.resources, available, now)
+        return Decline(request.request_id, self._address, code, shortened(detail), request.resources, available, now)

@@ -18,6 +18,7 @@ from xnode.core.machine import Machine
 from xnode.core.machine_calls import METHOD as MACHINE_METHOD
 from xnode.core.orphan import ORPHAN_GRACE_DEFAULT
 from xnode.core.pool import Want
+from xnode.core.records import LIST_ITEMS_MAX
 from xnode.core.state_chain import StateEffects
 from xnode.core.values import Address, Hash
 from xnode.net.handshake import Handshake
@@ -365,7 +366,7 @@ class Roles:
 
     def _own_record(self) -> DirectoryRecord:
         network = self._outside.network
-        return DirectoryRecord(self._address, network.peer_id, network.addresses, self.names(), self._outside.clock())
+        return DirectoryRecord(self._address, network.peer_id, network.addresses[:LIST_ITEMS_MAX], self.names(), self._outside.clock())
 
     def _peer_ids(self) -> tuple[PeerId, ...]:
         return tuple(peer.peer_id for peer in self._outside.network.peers())
