@@ -19,6 +19,7 @@ from xnode.core.lease import Resources
 from xnode.core.machine import ConsolePart, ExecResult, Machine, MachineFigures, MachineSpec, MachineStatus
 from xnode.core.orphan import Proof
 from xnode.core.pool import SpareProof
+from xnode.core.provision import DOWN
 from xnode.core.values import Hash
 from xnode.vm import console, guest_figures, host_room, machine_files, qmp, shell, state
 from xnode.vm.driver import Tell, no_pool, nobody
@@ -94,7 +95,8 @@ class LocalDriver(MachineKeeper):
         self._interrupt_boot(lease_hash)
         async with self._changing(lease_hash) as entry:
             up = entry.record.status in UP  # one that never came up has nobody who would hear the power button
-            if await self._end(entry, gently=up) or up:
+            ended = await self._end(entry, gently=up)
+            if ended or entry.record.status not in DOWN:  # also one that was never started
                 await self._move(entry, MachineStatus.STOPPED, "stopped by this node")
             return self._machine(entry)
 

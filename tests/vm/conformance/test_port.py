@@ -74,6 +74,16 @@ async def test_created_machine_waits_to_be_started(kit, driver, made):
         await later.destroy(made.lease_hash, ended(made.lease_hash))
 
 
+async def test_machine_that_was_never_started_can_be_stopped(kit, driver, made):
+    """Or who has to stop it would never be done."""
+    stopped = await driver.stop(made.lease_hash)
+    assert (stopped.status, stopped.ssh_port) == (MachineStatus.STOPPED, 0)
+    assert await driver.stop(made.lease_hash) == stopped
+    assert stopped in await driver.refresh()
+    async with kit.open() as later:
+        assert stopped in await later.adopt()
+
+
 @pytest.mark.parametrize("verb", NEEDS_UP)
 async def test_what_needs_a_running_machine_is_refused_before_the_first_start(driver, made, verb):
     with pytest.raises(WrongState) as caught:
