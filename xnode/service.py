@@ -235,6 +235,8 @@ class NodeService(NodePort):
 
     async def submit_block(self, block: Block) -> Outcome:
         """See NodePort."""
+        if block.account == self.address:  # signed with the node's own key, by the command line
+            await self._roles.author.be_in_step()
         return (await self._roles.replica.submit(block)).outcome
 
     async def submit_state_block(self, block: StateBlock) -> tuple[StateOutcome, str]:

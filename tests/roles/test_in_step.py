@@ -8,14 +8,17 @@ import pytest
 import trio
 
 from tests.support.ledger import NOW, Chain, address_of, key_of
-from tests.support.role_node import RICH, AnyWork, Village, until
+from tests.support.role_node import FORM, RICH, ROOMY, AnyWork, Village, until
 from tests.support.store import GENESIS, open_store
 from xnode.core.blocks import Send
-from xnode.core.faults import Unavailable
+from xnode.core.faults import CallerFault, Unavailable
+from xnode.core.lease import LeaseState
 from xnode.core.ledger import Outcome
 from xnode.core.values import Asset
+from xnode.net.sync import PROTOCOL as SYNC
 from xnode.roles.author import IN_STEP_SECONDS_MAX, Author, Draft
 from xnode.roles.bulk_intake import BATCH_BLOCKS
+from xnode.roles.in_step import ALONE_SECONDS
 from xnode.roles.replica import Replica
 
 TO_BOB = Draft(Asset.XUSD, -1, Send(address_of("bob"), 1))
@@ -89,6 +92,51 @@ async def test_a_node_without_peers_writes_and_one_whose_peers_are_silent_does_n
     await village.start("bob", peers=())
     await until(lambda: len(waiting.network.peers()) == 1, 60, "bob")
     await waiting.roles.author.append(TO_BOB)
+
+
+async def test_a_node_without_peers_is_not_alone_any_more_once_one_has_come(
+    village: Village, autojump_clock: object
+) -> None:
+    """The peer has told nothing when it leaves: it may have had our chain."""
+
+    async def stall(_stream: object) -> None:
+        await trio.sleep_forever()
+
+    alice = await village.start("alice", peers=())
+    bob = await village.start("bob", peers=("alice",))
+    bob.network.serve(SYNC, stall)
+    await trio.sleep(1)
+    await village.crash("bob")
+    await trio.sleep(ALONE_SECONDS)
+    with pytest.raises(Unavailable, match="no peer has told"):
+        await alice.roles.author.append(TO_BOB)
+
+
+async def test_a_consumer_out_of_step_asks_nobody(village: Village, autojump_clock: object) -> None:
+    await village.start_market("anna", bob=ROOMY)
+    anna = village.nodes["anna"]
+    anna.roles.author._in_step = trio.Event()
+    with pytest.raises(Unavailable, match="no peer has told"):
+        await anna.roles.consumer.request(FORM)
+    assert anna.leases() == village.nodes["bob"].leases() == []
+
+
+async def test_a_lease_whose_provider_is_out_of_step_is_given_back_for_good(
+    village: Village, autojump_clock: object
+) -> None:
+    """It said that it was about to accept while it only waited, and accepted when the consumer had been told of a
+    failure."""
+    await village.start_market("anna", bob=ROOMY)
+    anna, bob = village.nodes["anna"], village.nodes["bob"]
+    in_step = bob.roles.author._in_step = trio.Event()
+    with pytest.raises(CallerFault, match="did not accept in time"):
+        await anna.roles.consumer.request(FORM._replace(timeout=20))
+    in_step.set()
+    await trio.sleep(30)
+    (lease,) = anna.leases()
+    assert lease.state is LeaseState.CANCELLED
+    assert anna.roles.author.account().xusd == RICH
+    await village.agreed()
 
 
 async def test_who_was_in_step_once_writes_though_its_peers_have_left(village: Village, autojump_clock: object) -> None:

@@ -431,3 +431,21 @@ async def test_a_lease_under_loss_and_delay(village: Village, autojump_clock: ob
     village.internet.weather = Weather()
     await settled(village, 120)
     assert Voting.staged(alice.roles.voting, lease_hash) is None
+
+
+async def test_a_clock_that_was_set_back_does_not_make_our_votes_older_than_those_we_gave(
+    village: Village, autojump_clock: object
+) -> None:
+    """Peers that remember the later ones would drop them, for as long as the clock was ahead."""
+    node = await village.start(REPRESENTATIVE, peers=())
+    await trio.sleep(5)
+    (block,) = rivals(village, node, "alice", "bob")
+    await give(node, block)
+    position = Position(block.account, block.previous)
+    ahead = virtual_clock(3600)()
+    early = VoteBundle(node.address, ahead, (Vote(position, hash_of(village, block), is_final=False),))
+    node.roles.voting.take(early, VOTES.sign(village.genesis.network_key, key_of(REPRESENTATIVE), early))
+    (wire, *_) = node.roles.voting.answer([position])
+    bundle, is_signed = VOTES.read(village.genesis.network_key, wire)
+    assert is_signed
+    assert bundle.timestamp > ahead

@@ -22,7 +22,7 @@ Nothing here lowers the bar, and an honest account, which never signs two blocks
 | our ballot | event | next | effect |
 |---|---|---|---|
 | none | a votable candidate | non-final | CastVote(leader) |
-| none, non-final | 67 % for a votable candidate (contest: for four pauses, and said in them) | final | CastVote(final) |
+| none, non-final | 67 % for a votable candidate (contest: for four pauses, said in them) | final | CastVote(final) |
 | non-final | in a contest, 67 % support a block: a tick each pause | non-final | CastVote, the same again |
 | non-final | in a contest, a tick after the pause: another one leads | non-final | CastVote(leader) |
 | none, non-final | final votes of 67 % for a votable candidate | final | CastVote(final), Confirmed |

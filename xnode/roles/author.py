@@ -86,7 +86,7 @@ class Author:
         `notes` land in the same batch. From the signing on it can't be cancelled: a block that was applied is always
         gossiped too.
         """
-        await self._be_in_step()
+        await self.be_in_step()
         async with self._lock:
             block = self._sign(await self._draw(draft))
             with trio.CancelScope(shield=True):
@@ -95,12 +95,17 @@ class Author:
             raise _fault(submission.outcome, submission.detail)
         return submission.block_hash
 
-    async def _be_in_step(self) -> None:
+    async def be_in_step(self) -> None:
+        """Returns once the node is in step; raises Unavailable(not_in_step) where that takes too long."""
         with trio.move_on_after(IN_STEP_SECONDS_MAX):
             await self._in_step.wait()
             return
         message = "no peer has told since the start what the ledger is; try again once `xnode status` shows one"
         raise Unavailable("not_in_step", message, retryable=True)
+
+    async def until_in_step(self) -> None:
+        """The same for tasks, which have the time."""
+        await self._in_step.wait()
 
     async def _draw(self, draft: Draft) -> Block:
         """The block on a head that is still ours once its work is found; nothing may run before it is submitted."""
@@ -124,7 +129,7 @@ class Author:
 
     async def receive_pending(self) -> None:
         """Takes what others send to us; runs for as long as the node."""
-        await self._in_step.wait()
+        await self.until_in_step()
         while True:
             with self._store.snapshot() as view:
                 entries = list(view.pendings(self.address, limit=RECEIVES_A_LOOK_MAX))

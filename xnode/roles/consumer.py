@@ -37,6 +37,7 @@ from xnode.store.store import Store
 
 WITHDRAW_METHOD: Final = "lease_withdraw"
 WITHDRAWN_ANSWER: Final = "withdrawn"
+TAKEN_BACK_TRIES: Final = 6  # while its provider says that it is about to accept
 OFFERS_TRIED_MAX: Final = 5
 LOOK_EVERY: Final = 1.0  # seconds between looks at a lease that is waited for
 SWEEP_EVERY: Final = 10.0  # seconds between looks for leases that nobody accepted in time
@@ -138,6 +139,7 @@ class Consumer:
 
     async def sweep(self) -> None:
         """Cancels leases of ours that nobody accepted in time, such as those of an earlier run; runs with the node."""
+        await self._author.until_in_step()
         while True:
             await trio.sleep(SWEEP_EVERY)
             for lease in self._overdue():
@@ -203,8 +205,10 @@ class Consumer:
         for offer in (await self._offers(form))[:OFFERS_TRIED_MAX]:
             if trio.current_time() >= deadline:
                 break
+            lease_hash, watch = await self._pay(offer, form, began, deadline)
             try:
-                return await self._take(offer, form, began, deadline)
+                await self._until_accepted(offer.provider, lease_hash, watch, deadline)
+                return lease_hash
             except Unavailable as fault:
                 failed.append(Failed(offer.provider, str(fault)))
             began = trio.current_time()
@@ -214,21 +218,25 @@ class Consumer:
 
     async def _prepare(self, form: LeaseForm) -> None:
         """Work for the lease block before the market is asked: an offer holds up capacity and ends soon."""
+        await self._author.be_in_step()
         with trio.move_on_after(form.timeout) as scope:
             await self._author.prepare()
         if scope.cancelled_caught:
             message = f"no proof of work was found within {form.timeout:.0f} s; try again, or give it more time"
             raise CallerFault("lease_failed", message)
 
-    async def _take(self, offer: Offer, form: LeaseForm, began: float, deadline: float) -> Hash:
-        """Pays one provider and waits for its acceptance; on any other end the money is taken back."""
+    async def _pay(self, offer: Offer, form: LeaseForm, began: float, deadline: float) -> tuple[Hash, Stopwatch]:
         draft = Draft(Asset.XUSD, -offer.cost, _body(offer, form))
         lease_hash = await self._author.append(draft, lambda identity: self._notes(identity, form, deadline))
         watch = self._log.stopwatch(lease_hash, began)
         watch.step("requested", f"{offer.cost} XUSD in escrow for {offer.provider.hex()}, image {offer.image}")
+        return lease_hash, watch
+
+    async def _until_accepted(self, provider: Address, lease_hash: Hash, watch: Stopwatch, deadline: float) -> None:
+        """Waits for the acceptance; on any other end the money is taken back, and Unavailable raised."""
         self._waiting.add(lease_hash)
         try:
-            await self._accepted_by(deadline, offer.provider, lease_hash, watch)
+            await self._accepted_by(deadline, provider, lease_hash, watch)
         except Unavailable:
             if await self._taken_back(lease_hash):
                 raise
@@ -237,21 +245,28 @@ class Consumer:
             raise
         finally:
             self._waiting.discard(lease_hash)
-        return lease_hash
 
     async def _taken_back(self, lease_hash: Hash) -> bool:
         """Cancels; False where the acceptance was quicker, and the lease stands."""
-        try:
-            with trio.CancelScope(shield=True):
-                await self.cancel(lease_hash)
-        except WrongState:  # it may take a moment until the acceptance is here
-            with trio.CancelScope(shield=True), trio.move_on_after(ASK_SECONDS_MAX):
-                while self._own_lease(lease_hash).state is LeaseState.CREATED:
-                    await self._changed.wait(LOOK_EVERY)
-            return self._own_lease(lease_hash).state is not LeaseState.ACCEPTED
-        except Fault as fault:  # the sweep tries again
-            self._log.record(lease_hash, "cancel_failed", str(fault))
-        return True
+        with trio.CancelScope(shield=True):
+            for _ in range(TAKEN_BACK_TRIES):
+                try:
+                    await self.cancel(lease_hash)
+                    return True
+                except WrongState:  # it may take a moment until the acceptance is here
+                    state = await self._state_soon(lease_hash)
+                    if state is not LeaseState.CREATED:
+                        return state is not LeaseState.ACCEPTED
+                except Fault as fault:
+                    self._log.record(lease_hash, "cancel_failed", str(fault))
+                    return True
+        return True  # the sweep tries again
+
+    async def _state_soon(self, lease_hash: Hash) -> LeaseState:
+        with trio.move_on_after(ASK_SECONDS_MAX):
+            while self._own_lease(lease_hash).state is LeaseState.CREATED:
+                await self._changed.wait(LOOK_EVERY)
+        return self._own_lease(lease_hash).state
 
     async def _accepted_by(self, deadline: float, provider: Address, lease_hash: Hash, watch: Stopwatch) -> None:
         with trio.move_on_at(deadline) as scope:

@@ -15,6 +15,7 @@ from xnode.core.genesis import Genesis
 from xnode.core.keys import SigningKey
 from xnode.core.values import NS, Address
 from xnode.net.streams import PeerId
+from xnode.roles.rotation import Rotation
 
 DIRECTORY_TOPIC: Final = "xnode/directory"
 EXCHANGE_METHOD: Final = "directory"
@@ -84,7 +85,7 @@ class Contacts:
         self._here = here
         self._peers = peers
         self._needed = needed
-        self._turn = 0
+        self._for_all, self._for_needed, self._for_one = Rotation(), Rotation(), Rotation()
         self._asked: dict[Address, float] = {}  # when peers were last asked for whom, trio's seconds
         self.directory = Directory()
         calls.register(EXCHANGE_METHOD, self._serve)
@@ -137,7 +138,7 @@ class Contacts:
         while True:
             await self.announce()
             if await self._until_set(RENEWED_EVERY):
-                await self._hear_all(self._next_peers(EXCHANGE_PEERS_MAX), ())
+                await self._hear_all(self._for_all.next(self._peers(), EXCHANGE_PEERS_MAX), ())
 
     def pin(self) -> None:
         """Made-up accounts must not push those out of the directory whom this node needs."""
@@ -146,7 +147,7 @@ class Contacts:
     async def keep_pinned(self) -> None:
         """Asks a peer for needed accounts that we don't know, ever less often while they are the same ones; runs for as
         long as the node."""
-        wait, named, known_missing = LOOK_EVERY, 0, frozenset[Address]()
+        wait, known_missing = LOOK_EVERY, frozenset[Address]()
         while True:
             await trio.sleep(wait)
             self.pin()
@@ -154,10 +155,9 @@ class Contacts:
             is_new = not missing or known_missing != set(missing)
             wait = LOOK_EVERY if is_new else min(2 * wait, LOOK_EVERY_MAX)
             known_missing = frozenset(missing)
-            if missing:
-                start = named % len(missing)  # others each time
-                named = start + NAMED_MAX
-                await self._hear_all(self._next_peers(1), (*missing[start:], *missing[:start])[:NAMED_MAX])
+            peers = self._for_needed.next(self._peers(), 1) if missing else []
+            for start in range(0, len(missing), NAMED_MAX):
+                await self._hear_all(peers, missing[start : start + NAMED_MAX])
 
     async def _until_set(self, seconds: float) -> bool:
         """Waits; ends early, with True, when our clock was set: before, we refused records of others and they ours."""
@@ -184,13 +184,7 @@ class Contacts:
         if len(self._asked) >= ASKED_MAX:
             del self._asked[next(iter(self._asked))]
         self._asked[account] = now
-        await self._hear_all(self._next_peers(ASKED_PEERS_MAX), (account,))
-
-    def _next_peers(self, limit: int) -> Sequence[PeerId]:
-        """A few connected peers, others each time."""
-        peers = self._peers()
-        self._turn = (self._turn + limit) % max(1, len(peers))
-        return [*peers[self._turn :], *peers[: self._turn]][:limit]
+        await self._hear_all(self._for_one.next(self._peers(), ASKED_PEERS_MAX), (account,))
 
     async def _hear_all(self, peers: Sequence[PeerId], accounts: Sequence[Address]) -> None:
         """Asks them at once; ends when all accounts that were named are known, or all peers have answered."""

@@ -8,26 +8,41 @@ from typing import Final
 
 import trio
 
+from xnode.net.handshake import Handshake
 from xnode.net.network import Network
+from xnode.net.streams import PeerId
 from xnode.net.sync import Sync
 
 LOOK_SECONDS: Final = 0.25  # between looks
+ALONE_SECONDS: Final = 3.0  # after the start; whoever is near has come by then
 
 
 class InStep:
     """Looks at sync until all peers that are connected have told what they have; then it is so until the node ends."""
 
-    def __init__(self, sync: Sync, network: Network) -> None:
+    def __init__(self, sync: Sync, network: Network, handshake: Handshake) -> None:
         self._sync = sync
         self._network = network
+        self._began: float | None = None
+        self._has_met_any = False
         self._has_been = False
+        handshake.on_greeted(self._on_greeted)
 
     def __call__(self) -> bool:
-        """Whether it has been in step, or is alone because it was given no peer and none has come."""
+        """Whether it has been in step, or is alone: it was given no peer, and none has ever come."""
         self._has_been = self._has_been or self._sync.is_met()
-        return self._has_been or not (self._network.seeks_peers or self._network.peers())
+        return self._has_been or self._is_alone()
 
     async def wait(self) -> None:
         """Returns once it is so."""
+        if self._began is None:
+            self._began = trio.current_time()
         while not self():  # noqa: ASYNC110  it is judged by what time alone changes, too
             await trio.sleep(LOOK_SECONDS)
+
+    def _on_greeted(self, _peer_id: PeerId) -> None:
+        self._has_met_any = True
+
+    def _is_alone(self) -> bool:
+        is_early = self._began is None or trio.current_time() < self._began + ALONE_SECONDS
+        return not (is_early or self._has_met_any or self._network.seeks_peers)

@@ -311,6 +311,8 @@ class Provider:
         machine = self._machine(lease.lease_hash)
         assert machine is not None, "only a running machine's lease is accepted"
         watch = self._log.stopwatch(lease.lease_hash)
+        await self._author.be_in_step()
+        await self._author.prepare()  # once it has said that it accepts, nothing may take long
         attestations = await self._attesting.quorum(lease.lease_hash)
         watch.step("attested", f"by {len(attestations)} timekeepers")
         with self._store.snapshot() as view:

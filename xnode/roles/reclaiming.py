@@ -47,6 +47,7 @@ class Reclaiming:
 
     async def run(self) -> None:
         """Looks every few seconds; runs for as long as the node."""
+        await self._author.until_in_step()
         while True:
             await trio.sleep(LOOK_EVERY)
             for lease, claim in self._look():

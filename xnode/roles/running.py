@@ -121,14 +121,14 @@ class Roles:
         self.state_sync = StateSync(outside.handshake.host, self.governance)
         intake = BulkIntake(store, genesis, self.replica, outside.checker)
         self.sync = Sync(StateFirst(outside.handshake.host, self.state_sync), LedgerSource(store), intake)
-        self.author = Author(key, store, genesis, self.replica, outside.worker, clock, InStep(self.sync, network))
+        in_step = InStep(self.sync, network, outside.handshake)
+        self.author = Author(key, store, genesis, self.replica, outside.worker, clock, in_step)
         self.contacts = Contacts(
             key, genesis, rpc, clock, network.publish, self._own_record, self._peer_ids, self._needed
         )
         self.board = MarketBoard(key, genesis, clock, network.publish)
-        timekeeper = Timekeeper(key, store, genesis, clock, outside.monotonic) if settings.timekeeper else None
-        self.timekeeper = timekeeper
-        self.attesting = Attesting(genesis, self.contacts, rpc, clock, timekeeper, network.peer_id, self.charter)
+        self.timekeeper = Timekeeper(key, store, genesis, clock, outside.monotonic) if settings.timekeeper else None
+        self.attesting = Attesting(genesis, self.contacts, rpc, clock, self.timekeeper, network.peer_id, self.charter)
         self.voting = Voting(key, store, genesis, self.replica, clock, outside.monotonic, network.publish)
         self.exchange = VoteExchange(store, genesis, self.voting, self.replica, self.contacts, rpc, network.peers)
         changed = self.replica.changed
@@ -366,7 +366,8 @@ class Roles:
 
     def _own_record(self) -> DirectoryRecord:
         network = self._outside.network
-        return DirectoryRecord(self._address, network.peer_id, network.addresses[:LIST_ITEMS_MAX], self.names(), self._outside.clock())
+        addresses = network.addresses[:LIST_ITEMS_MAX]
+        return DirectoryRecord(self._address, network.peer_id, addresses, self.names(), self._outside.clock())
 
     def _peer_ids(self) -> tuple[PeerId, ...]:
         return tuple(peer.peer_id for peer in self._outside.network.peers())

@@ -16,6 +16,7 @@ from xnode.core.votes import VOTES, VOTES_MAX, Position, VoteBundle
 from xnode.net.streams import PeerId
 from xnode.roles.contacts import Args, Calls, Contacts, blaming_peer
 from xnode.roles.replica import Replica
+from xnode.roles.rotation import Rotation
 from xnode.roles.voting import Voting
 from xnode.store.store import Store
 
@@ -57,7 +58,7 @@ class VoteExchange:
         self._contacts = contacts
         self._calls = calls
         self._peers = peers
-        self._turn = 0
+        self._asked_votes, self._asked_blocks = Rotation(), Rotation()
         self._asking: set[PeerId] = set()
         self._fetching: set[Hash] = set()
         calls.register(VOTES_METHOD, self._serve_votes)
@@ -111,14 +112,10 @@ class VoteExchange:
             with suppress(PeerFault):
                 where = self._contacts.find(address)
                 found[where.peer_id] = where.addresses
-        return found | {peer_id: () for peer_id in self._next_peers() if peer_id not in found}
+        return found | {peer_id: () for peer_id in self._next_peers(self._asked_votes) if peer_id not in found}
 
-    def _next_peers(self) -> list[PeerId]:
-        """A few connected peers, others each time."""
-        peers = [peer.peer_id for peer in self._peers()]
-        self._turn += PEERS_ASKED_MAX
-        start = self._turn % max(1, len(peers))
-        return [*peers[start:], *peers[:start]][:PEERS_ASKED_MAX]
+    def _next_peers(self, rotation: Rotation) -> list[PeerId]:
+        return rotation.next([peer.peer_id for peer in self._peers()], PEERS_ASKED_MAX)
 
     async def _ask_votes(self, peer_id: PeerId, addresses: tuple[str, ...], positions: tuple[Position, ...]) -> None:
         args = tuple(tuple(item) for item in positions)
@@ -142,7 +139,7 @@ class VoteExchange:
     async def _fetch(self, wanted: Hash) -> None:
         self._fetching.add(wanted)
         try:
-            for peer_id in self._next_peers():
+            for peer_id in self._next_peers(self._asked_blocks):
                 if await self._fetch_from(peer_id, wanted):
                     return
         finally:

@@ -122,6 +122,8 @@ class Voting:
 
     def take(self, bundle: VoteBundle, wire: bytes) -> None:
         """Counts votes whose signature is good, and keeps them for peers that missed them."""
+        if bundle.representative == self._own:  # said in an earlier life, perhaps with a clock that was ahead
+            self._sent_at = max(self._sent_at, bundle.timestamp)
         if self.is_useful(bundle):
             self._heard.put(bundle, wire)
         with self._store.snapshot() as view:
