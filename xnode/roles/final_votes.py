@@ -21,7 +21,8 @@ from xnode.store.transaction import Transaction
 
 FINAL_SPACE: Final = "final-vote"  # note space: position -> block hash, then the step that it wants
 STEP_SPACE: Final = "final-vote-step"  # note space: step -> block hash, then its position
-LOST_SPACE: Final = "final-vote-lost"  # note space: position -> hash of a block that has lost its step
+LOST_SPACE: Final = "final-vote-lost"  # note space: position -> hashes of blocks that have lost their steps
+LOST_MAX: Final = 16  # at one position
 LEAVES: Final = {LeaseState.CREATED: b"\1", LeaseState.ACCEPTED: b"\2"}
 
 
@@ -70,7 +71,8 @@ def restore_finals(view: Snapshot, elections: Elections) -> None:
     for key, value in view.notes(STEP_SPACE, FINALS_MAX):
         elections.restore_step(_step_of(key), _block_of(value))
     for _, value in view.notes(LOST_SPACE, FINALS_MAX):
-        elections.restore_lost(_block_of(value))
+        for start in range(0, len(value), HASH_BYTES):
+            elections.restore_lost(_block_of(value[start:]))
 
 
 def final_at(view: PointReads, position: Position) -> Hash | None:
@@ -91,7 +93,7 @@ def settle_finals(transaction: Transaction, stored: StoredBlock) -> None:
         if _block_of(at_position) == stored.block_hash:
             transaction.delete_note(FINAL_SPACE, position)
         if len(at_position) > HASH_BYTES:
-            transaction.delete_note(STEP_SPACE, at_position[HASH_BYTES:])
+            _delete(transaction, STEP_SPACE, at_position[HASH_BYTES:], _block_of(at_position))
     if transaction.note(LOST_SPACE, position) is not None:
         transaction.delete_note(LOST_SPACE, position)
     step = step_of(stored.block)
@@ -106,8 +108,16 @@ def _settle_step(transaction: Transaction, step: bytes, winner: Hash) -> None:
     transaction.delete_note(STEP_SPACE, step)
     block_hash, position = _block_of(value), value[HASH_BYTES:]
     if block_hash != winner:
-        transaction.delete_note(FINAL_SPACE, position)
-        transaction.put_note(LOST_SPACE, position, block_hash)
+        _delete(transaction, FINAL_SPACE, position, block_hash)
+        lost = (transaction.note(LOST_SPACE, position) or b"") + block_hash
+        transaction.put_note(LOST_SPACE, position, lost[-LOST_MAX * HASH_BYTES :])
+
+
+def _delete(transaction: Transaction, space: str, key: bytes, block_hash: Hash) -> None:
+    """Deletes the note of the vote for this block. One for another may have been given meanwhile: that binds us."""
+    value = transaction.note(space, key)
+    if value is not None and _block_of(value) == block_hash:
+        transaction.delete_note(space, key)
 
 
 def position_key(position: Position) -> bytes:
