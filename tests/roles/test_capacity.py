@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.ledger import DAY, NOW, SMALL, Chain, address_of, key_of
-from tests.support.store import GENESIS, land, open_store
+from tests.support.store import GENESIS, land, open_store, stage
 from xnode.core.lease import LeaseState, Resources
 from xnode.core.market import NOTHING, OFFER_VALID_FOR, Request
-from xnode.core.provision import ACCEPT_WITHIN
+from xnode.core.provision import ACCEPT_WITHIN, CANCEL_AFTER
 from xnode.core.values import Hash
-from xnode.roles.capacity import IMAGES, PROMISES, Capacity
+from xnode.roles.capacity import IMAGES, LEASES_MAX, PROMISES, Capacity
 from xnode.store.store import Store
 
 ALICE, BOB = Chain(GENESIS, "alice"), Chain(GENESIS, "bob")
@@ -160,3 +162,21 @@ def test_a_promise_of_another_version_is_left_alone(tmp_path: Path) -> None:
             transaction.put_note(PROMISES, b"k" * 64, b"another form")
             transaction.commit()
         assert capacity_of(store).available(NOW) == TWICE
+
+
+@pytest.mark.slow
+def test_leases_of_the_past_hide_no_newer_one(tmp_path: Path) -> None:
+    """Whoever creates leases and leaves them so gets the money back one day: that must not close a provider."""
+    with open_store(tmp_path) as store:
+        with store.transaction() as transaction:
+            for _ in range(LEASES_MAX + 1):
+                stage(transaction, ALICE.lease(transaction, BOB.address, timestamp=NOW))
+            transaction.commit()
+        with store.snapshot() as view:
+            late = NOW + CANCEL_AFTER + 1
+            block = ALICE.lease(view, BOB.address, timestamp=late)
+        (fresh,) = land(store, block)
+        capacity = capacity_of(store)
+        assert fresh not in {lease.lease_hash for lease in capacity.leases(LeaseState.CREATED)}
+        assert [lease.lease_hash for lease in capacity.waiting(late)] == [fresh]
+        assert len(capacity.waiting(NOW + CANCEL_AFTER)) == LEASES_MAX

@@ -5,12 +5,16 @@ import trio
 
 from tests.support.ledger import DAY, SMALL, address_of, key_of
 from tests.support.role_node import FORM, RICH, ROOMY, RoleNode, Village, until
+from xnode.core.blocks import Lease
 from xnode.core.faults import Fault
 from xnode.core.genesis import DEFAULT_TIMING
-from xnode.core.lease import LeaseState
+from xnode.core.lease import LeaseState, Resources
 from xnode.core.machine import HostRoom, Machine, MachineSpec, MachineStatus
 from xnode.core.market import NOTHING, LeaseForm
-from xnode.core.values import Hash, PublicKey
+from xnode.core.provision import CANCEL_AFTER
+from xnode.core.values import NS, ZERO_HASH, Asset, Hash, PublicKey
+from xnode.roles import capacity
+from xnode.roles.author import Draft
 
 pytestmark = pytest.mark.slow
 
@@ -307,3 +311,32 @@ async def test_nothing_is_kept_of_declined_leases(village: Village, autojump_clo
     assert provider is not None
     assert provider._refused == provider._faults == provider._not_before == provider._capacity._admitted == {}
     assert provider._strikes._strikes == {}
+
+
+async def create_lease(node: RoleNode, resources: Resources = SMALL) -> Hash:
+    """One at bob without an offer, that its consumer does not care for any more."""
+    body = Lease(address_of("bob"), 1, *resources, 60, FORM.access_pub_key, ZERO_HASH, 1000)
+    return await node.roles.author.append(Draft(Asset.XUSD, -1, body))
+
+
+async def test_leases_that_nobody_cancels_hide_no_newer_one(
+    village: Village, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose machine is here is seen to its end, however old."""
+    monkeypatch.setattr(capacity, "LEASES_MAX", 3)
+    await village.start_market("alice", "anna", bob=ROOMY)
+    alice, disk, too_large = village.nodes["alice"], village.disk("bob"), ROOMY._replace(vcpus=9)
+    disk.boots_to_fail = 1
+    booted = await create_lease(alice)
+    for _ in range(3):
+        await create_lease(alice, too_large)
+    await until(lambda: len(village.nodes["bob"].leases()) == 4, 10, "the leases")
+    await village.crash("alice")
+    await trio.sleep(CANCEL_AFTER / NS + 5)
+    assert disk.status(booted) is MachineStatus.STOPPED
+    fresh = await village.nodes["anna"].roles.consumer.request(FORM)
+    await until(lambda: fresh in disk.destroyed, 150, "the settlement")
+    assert disk.destroyed.keys() == {fresh}
+    await village.start("alice")
+    await until(lambda: booted in disk.destroyed, 30, "the end of the old one's machine")
+    await village.agreed()

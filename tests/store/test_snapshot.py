@@ -1,6 +1,7 @@
 """The list reads against the naive ledger, page by page, and reading while others write."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from threading import Thread
@@ -165,6 +166,18 @@ def test_leases_go_on_after_a_lease_that_left_the_filter(ledger: MemoryLedger, s
     after = next(item for item in everything if item.state is not LeaseState.CREATED)
     right = [item for item in everything[everything.index(after) :] if item.state is LeaseState.CREATED]
     assert snapshot.leases(state=LeaseState.CREATED, after=after.lease_hash) == right
+
+
+def test_leases_from_a_time_on(ledger: MemoryLedger, snapshot: Snapshot) -> None:
+    everything = snapshot.leases()
+    times = sorted({item.created_at for item in everything})
+    assert len(times) > 1
+    for since in (0, *times, times[-1] + 1):
+        right = [item for item in everything if item.created_at >= since]
+        assert snapshot.leases(since=since) == right
+        found = pages(partial(snapshot.leases, since=since), lambda item: item.lease_hash)
+        assert found == right
+    assert snapshot.leases(since=times[-1], after=everything[0].lease_hash) == snapshot.leases(since=times[-1])
 
 
 def test_leases_after_an_unknown_one_are_refused(snapshot: Snapshot) -> None:

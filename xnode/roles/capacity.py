@@ -12,6 +12,7 @@ from typing import Final
 from xnode.core.codec import Malformed
 from xnode.core.lease import LeaseRecord, LeaseState, Resources
 from xnode.core.market import OFFER_VALID_FOR, Request, fits, minus
+from xnode.core.provision import CANCEL_AFTER
 from xnode.core.reservations import REMEMBERED_MAX, Key, Reservation, Reservations, unpack
 from xnode.core.values import Address, Hash
 from xnode.store.store import Store
@@ -37,6 +38,12 @@ class Capacity:
         """Our leases in a state, oldest first."""
         with self._store.snapshot() as view:
             return list(view.leases(state=state, provider=self._address, limit=LEASES_MAX))
+
+    def waiting(self, now: int) -> list[LeaseRecord]:
+        """Our created leases that may be accepted yet, oldest first: those that nobody cancels must not hide them."""
+        since = max(0, now - CANCEL_AFTER)
+        with self._store.snapshot() as view:
+            return view.leases(LeaseState.CREATED, provider=self._address, limit=LEASES_MAX, since=since)
 
     def available(self, now: int, promise: Key | None = None) -> Resources:
         """What an offer may still promise; `promise` is a reservation that is not to be counted."""

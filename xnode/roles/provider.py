@@ -175,14 +175,11 @@ class Provider:
                 del memory[lease_hash]
 
     def _pairs(self) -> list[Pair]:
-        """Every lease that is live or has a machine here, with that machine."""
+        """Every lease that has a machine here, is accepted or may be accepted yet, with that machine."""
         ours = (machine for machine in self._driver.machines() if not self._spares.owns(machine))
         machines = {machine.spec.lease_hash: machine for machine in ours}
-        leases = {
-            lease.lease_hash: lease
-            for state in (LeaseState.ACCEPTED, LeaseState.CREATED)
-            for lease in self._capacity.leases(state)
-        }
+        live = self._capacity.leases(LeaseState.ACCEPTED) + self._capacity.waiting(self._clock())
+        leases = {lease.lease_hash: lease for lease in live}
         with self._store.snapshot() as view:
             for lease_hash in machines.keys() - leases.keys():
                 known = view.lease(lease_hash)

@@ -175,10 +175,13 @@ class Snapshot(PointReads):
         provider: Address | None = None,
         after: Hash | None = None,
         limit: int = PAGE,
+        since: int = 0,
     ) -> list[LeaseRecord]:
-        """Leases by (created_at, hash), all filters together; raises NotFound when `after` is no lease."""
+        """Leases by (created_at, hash), none created before `since` (ns), all filters together; raises NotFound when
+        `after` is no lease."""
         prefix = lease_facet(state, consumer, provider)
-        start = None if after is None else prefix + lease_position(self._cursor(after))
+        beyond = b"" if after is None else lease_position(self._cursor(after))
+        start = prefix + max(beyond, number(since))
         rows = (self._indexed_lease(key) for key, _ in self._frozen.scan(prefix, start))
         return list(islice((item for item in rows if provider in (None, item.provider)), limit))
 
