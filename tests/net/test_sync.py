@@ -14,7 +14,7 @@ from xnode.net.sessions import read_record, write_record
 from xnode.net.streams import Stream
 from xnode.net.sync import Sync
 from xnode.net.sync_ranges import PARTS_BYTES
-from xnode.net.sync_rota import SessionEnd
+from xnode.net.sync_rota import INTERVAL_SECONDS, SessionEnd
 
 
 @pytest.fixture(autouse=True)
@@ -380,6 +380,60 @@ async def test_a_crowded_node_asks_one_peer_at_a_time(nursery: trio.Nursery, aut
     await trio.sleep(3)
     assert a.ledger.height(account(1)) == 500
     assert {other.sync.counters["served_blocks"] for other in others} == {0, 500}
+
+
+async def reset(stream: Stream) -> None:
+    """Takes its share, and brings nothing of it."""
+    await say_different(stream)
+    await stream.reset()
+
+
+async def test_a_peer_that_was_asked_for_half_has_not_told_all(nursery: trio.Nursery, autojump_clock: object) -> None:
+    network = MemoryNetwork(nursery)
+    a, b, bad = Node(network, "a"), Node(network, "b"), network.host("z-bad")
+    for owner in range(200):
+        b.ledger.grow(owner, 1)
+    bad.serve(sync.PROTOCOL, reset)
+    network.connect(a.host, b.host)
+    network.connect(a.host, bad)
+    nursery.start_soon(a.sync.run)
+    while not a.sync.is_met():  # noqa: ASYNC110  as who writes on the ledger waits for it
+        await trio.sleep(0.01)
+    assert a.ledger.extent().digest == b.ledger.extent().digest
+    assert trio.current_time() < 2 * INTERVAL_SECONDS
+
+
+async def test_who_was_told_some_of_the_buckets_that_differ_has_not_told_all(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync_plan, "FRONTIERS_SENT", 50)
+    a, b = two_nodes(nursery)
+    for owner in range(200):
+        b.ledger.grow(owner, 2)
+        a.ledger.grow(owner, 1)
+    ends = [await a.fetch(b) for _ in range(5)]
+    assert ends == [*[SessionEnd.MORE] * 3, SessionEnd.CAUGHT_UP, SessionEnd.EQUAL]
+    b.ledger.grow(1, 1)
+    for owner in range(200, 400):
+        a.ledger.grow(owner, 1)
+    assert not a.sync.is_met()
+
+
+async def test_two_peers_that_always_differ_and_bring_nothing_are_asked_seldom_and_have_told_all(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    network = MemoryNetwork(nursery)
+    a, others = Node(network, "a"), [Node(network, name) for name in "bc"]
+    for owner in range(200):
+        a.ledger.grow(owner, 2)
+        for other in others:
+            other.ledger.grow(owner, 1)  # behind us
+    for other in others:
+        network.connect(a.host, other.host)
+    nursery.start_soon(a.sync.run)
+    await trio.sleep(25)
+    assert a.sync.is_met()
+    assert sum(other.sync.counters["served"] for other in others) <= 6
 
 
 @settings(max_examples=25, deadline=None)

@@ -113,3 +113,24 @@ def test_met_is_who_was_asked_and_has_nothing_more() -> None:
     lonely = Rota()
     turn(lonely, [C], 0.0, SessionEnd.FAULT)
     assert not lonely.is_met()
+
+
+def test_it_is_not_met_while_a_peer_was_asked_for_nothing_or_a_part_since_one_has_told_all() -> None:
+    for told in (SessionEnd.EQUAL, SessionEnd.CAUGHT_UP, SessionEnd.FRUITLESS):
+        rota = Rota()
+        assert rota.next([A, B], 0.0) == A
+        rota.on_end(A, told, 1.0)
+        rota.on_end(B, SessionEnd.BUSY, 2.0)
+        assert not rota.is_met()
+        rota.on_end(A, told, 3.0)
+        assert rota.is_met()  # B was asked for nothing because A was asked for all
+
+
+def test_faults_keep_nobody_from_being_met_but_are_not_enough() -> None:
+    rota = Rota()
+    assert rota.next([A, B], 0.0) == A
+    rota.on_end(A, SessionEnd.FAULT, 1.0)
+    rota.on_end(B, SessionEnd.BUSY, 2.0)
+    assert not rota.is_met()
+    rota.on_end(B, SessionEnd.CAUGHT_UP, 12.0)
+    assert rota.is_met()

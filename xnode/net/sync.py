@@ -159,9 +159,12 @@ class Sync:
             resume = None if self._sink.is_crowded() else self._resume(peer_id, share, ours.blocks, theirs)
             if resume is not None:
                 await send(stream, (plan.FOLLOW, *resume))
-            elif not await self._send_frontiers(stream, sorted(share)):
-                return SessionEnd.FRUITLESS
-            return await self._pull(stream, resume)
+                return await self._pull(stream, resume, is_whole=False)  # only an exact session misses nothing
+            differ, sent = await self._send_frontiers(stream, sorted(share))
+            is_whole = len(share) == len(wanted) and sent == differ
+            if not differ:
+                return SessionEnd.FRUITLESS if is_whole else SessionEnd.BUSY
+            return await self._pull(stream, None, is_whole)
 
     def _share(self, peer_id: PeerId, wanted: Sequence[int]) -> frozenset[int]:
         peers = [peer.peer_id for peer in self._host.peers()]
@@ -173,8 +176,8 @@ class Sync:
     def _resume(self, peer_id: PeerId, share: frozenset[int], ours: int, theirs: Summary) -> Resume | None:
         return plan.resume_from(self._sink.resume(peer_id), share, ours, theirs)
 
-    async def _send_frontiers(self, stream: Stream, share: list[int]) -> bool:
-        """Tells what we have of the buckets that differ; False where none does any more."""
+    async def _send_frontiers(self, stream: Stream, share: list[int]) -> tuple[int, int]:
+        """Tells what we have of buckets that differ; returns how many do, and of how many it told."""
         wanted: list[int] = []
         for start in range(0, len(share), PARTS_ASKED_MAX):
             parts = tuple(share[start : start + PARTS_ASKED_MAX])
@@ -184,12 +187,12 @@ class Sync:
             wanted += [numbers[index] for index in differing(self._source.buckets(parts), theirs)]
         if not wanted:
             await send(stream, ())
-            return False
+            return 0, 0
         frontiers, buckets = await self._frontiers_of(wanted)
         await send(stream, (plan.EXACT, pack_buckets(buckets)))
         for page in plan.frontier_pages(frontiers):
             await send(stream, page)
-        return True
+        return len(wanted), len(buckets)
 
     async def _frontiers_of(self, buckets: list[int]) -> tuple[list[Frontier], list[int]]:
         """Our frontiers of the first of these buckets, as many as one session may carry."""
@@ -204,7 +207,8 @@ class Sync:
             await trio.lowlevel.checkpoint()
         return found, buckets
 
-    async def _pull(self, stream: Stream, resume: Resume | None) -> SessionEnd:
+    async def _pull(self, stream: Stream, resume: Resume | None, is_whole: bool) -> SessionEnd:
+        """Fetches what was asked for; `is_whole` where that is all that differs."""
         makes_way_at = trio.current_time() + SESSION_SECONDS
         asking = Asking(resume is not None, after=resume.after if resume else 0)
         landing: deque[tuple[Judging, Resume | None]] = deque()
@@ -221,7 +225,7 @@ class Sync:
                 asking = await self._land(asking, *landing.popleft())
         for judging, reached in landing:
             asking = await self._land(asking, judging, reached)
-        return _end_of(asking, trio.current_time() > makes_way_at)
+        return _end_of(asking, trio.current_time() > makes_way_at, is_whole)
 
     async def _land(self, asking: Asking, judging: Judging, reached: Resume | None) -> Asking:
         taken = await judging.land(reached)
@@ -230,10 +234,12 @@ class Sync:
         return plan.on_taken(asking, taken)
 
 
-def _end_of(asking: Asking, is_late: bool) -> SessionEnd:
+def _end_of(asking: Asking, is_late: bool, is_whole: bool) -> SessionEnd:
     if is_late and asking.received < SLOW_BLOCKS:
         return SessionEnd.SLOW
     if not asking.taken.applied and not asking.taken.held and (not asking.follows or asking.is_over):
-        return SessionEnd.FRUITLESS
+        return SessionEnd.FRUITLESS if is_whole else SessionEnd.BUSY
     is_full = asking.received >= plan.SESSION_BLOCKS_MAX or is_late or asking.pages >= plan.SESSION_PAGES_MAX
-    return SessionEnd.MORE if is_full or asking.follows else SessionEnd.CAUGHT_UP
+    if is_full or asking.follows or (not is_whole and asking.taken.applied):
+        return SessionEnd.MORE
+    return SessionEnd.CAUGHT_UP if is_whole else SessionEnd.BUSY

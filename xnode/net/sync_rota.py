@@ -9,6 +9,9 @@
 | equal | after 60 s: a digest each way |
 | fruitless: it differs and had nothing for us | after 10 s, doubled each time up to 160 s |
 | slow, fault | after 20 s, doubled each time up to 640 s |
+
+Equal, caught_up and fruitless are the ends of a peer that has told all it has; who was asked for a part has not, if it
+was because others are asked for the rest.
 """
 
 from collections.abc import Collection, Sequence
@@ -29,10 +32,10 @@ class SessionEnd(Enum):
     """How a session ended for the asker."""
 
     EQUAL = "equal"  # both have the same
-    CAUGHT_UP = "caught_up"  # we have got all that the other side had of what we asked for
+    CAUGHT_UP = "caught_up"  # it was asked for all that differs, and we have got what it had
     MORE = "more"  # there is more to get
-    FRUITLESS = "fruitless"  # it differs, and nothing that it sent was new
-    BUSY = "busy"  # others are being asked for all that differs
+    FRUITLESS = "fruitless"  # it was asked for all that differs, and nothing that it sent was new
+    BUSY = "busy"  # it was asked for nothing or a part of what differs, and none of it was new
     SLOW = "slow"  # it brought too little in too long
     FAULT = "fault"
 
@@ -110,9 +113,12 @@ class Rota:
         return sum(1 for known in self._known.values() if known.end is end)
 
     def is_met(self) -> bool:
-        """Whether every connected peer was asked, none has more, and one at least has told all it had."""
-        ends = {self._of(peer).end for peer in self._here}
-        return not ends & EAGER and bool(ends & TOLD_ALL)
+        """Whether every connected peer was asked, none has more, and one has told all it had since any was busy."""
+        known = [self._of(peer) for peer in self._here]
+        told_at = max((item.at for item in known if item.end in TOLD_ALL), default=None)
+        return told_at is not None and not any(
+            item.end in EAGER or (item.end is SessionEnd.BUSY and item.at > told_at) for item in known
+        )
 
     def _of(self, peer: PeerId) -> _Known:
         return self._known.get(peer, NEW)
