@@ -8,7 +8,7 @@ import pytest
 from tests.support.ledger import NOW, address_of, public_key_of
 from xnode.core.lease import LeaseRecord, LeaseState, Resources
 from xnode.core.machine import Machine, MachineSpec, MachineStatus, machine_name
-from xnode.core.provision import ACCEPT_WITHIN, Action, Situation, next_action
+from xnode.core.provision import ACCEPT_WITHIN, Action, Situation, is_written_off, next_action
 from xnode.core.strikes import BOOTS_MAX, NONE, RESTARTS_MAX, Strikes
 from xnode.core.values import NS, ZERO_HASH, Hash
 
@@ -213,3 +213,13 @@ def test_nothing_is_signed_that_the_ledger_would_refuse() -> None:
 
 def test_every_action_is_reached() -> None:
     assert {chosen for _, chosen in every_situation()} == set(Action)
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("state", LeaseState)
+def test_only_what_can_be_neither_served_nor_settled_is_written_off(
+    state: LeaseState, status: MachineStatus | None
+) -> None:
+    found = [is_written_off(LEASE._replace(state=state), machine(status), now, GRACE) for now in (LAST - 1, LAST)]
+    assert found == [False, state is LeaseState.ACCEPTED and status is None]
+    assert state is not LeaseState.ACCEPTED or action(state, None, LAST) is Action.NOTHING

@@ -71,6 +71,19 @@ def test_a_lease_counts_once_from_offer_to_end(tmp_path: Path) -> None:
         assert capacity.available(NOW) == TWICE
 
 
+def test_a_lease_that_its_provider_has_lost_holds_nothing(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        capacity = capacity_of(store)
+        lease_hash = open_lease(store)
+        accept(store, lease_hash)
+        assert (capacity.available(NOW), capacity.active(), capacity.pending(NOW, ())) == (SMALL, 1, [SMALL])
+        capacity.write_off({lease_hash})
+        assert (capacity.available(NOW), capacity.active(), capacity.pending(NOW, ())) == (TWICE, 0, [])
+        assert capacity.unleased() == TWICE
+        capacity.write_off(())
+        assert (capacity.available(NOW), capacity.active()) == (SMALL, 1), "its machine is here after all"
+
+
 def test_a_lease_without_an_offer_takes_only_what_is_free(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         capacity = capacity_of(store, SMALL)

@@ -142,6 +142,37 @@ async def test_a_lease_past_its_grace_ends_by_attested_time_only(village: Villag
     assert disk.destroyed[lease_hash].reason == "expired"
 
 
+@pytest.mark.parametrize("is_lost", [False, True], ids=["unpaid", "lost"])
+async def test_a_lease_that_nobody_ends_holds_no_capacity_for_ever(
+    village: Village, autojump_clock: object, is_lost: bool
+) -> None:
+    """Its consumer, who could force the settlement, is gone for good."""
+    village.genesis = village.genesis._replace(timing=DEFAULT_TIMING._replace(settle_grace=30))
+    await village.start_market("alice", bob=ROOMY)
+    lease_hash = await village.nodes["alice"].roles.consumer.request(FORM._replace(duration=120))
+    await village.crash("alice")
+    disk, roles = village.disk("bob"), village.nodes["bob"].roles
+    if is_lost:
+        del disk.machines[lease_hash]
+    else:
+        disk.boots_to_fail, disk.fault_code = 3, "qemu_exited"
+        disk.power_cut()
+    assert roles.offering is not None
+    await trio.sleep(140)
+    assert roles.offering.ad().available == SMALL, "it may be settled yet"
+    await trio.sleep(25)
+    assert (lease_hash in disk.destroyed) is not is_lost
+    ad = roles.offering.ad()
+    assert (ad.available, ad.active_leases) == (ROOMY, 0)
+    lease = village.nodes["bob"].lease(lease_hash)
+    assert lease is not None
+    assert lease.state is LeaseState.ACCEPTED
+    bob = (await village.again("bob")).roles
+    await trio.sleep(5)
+    assert bob.offering is not None
+    assert bob.offering.ad().available == ROOMY
+
+
 def leave_orphan(village: Village) -> Hash:
     """A running machine on bob's host whose lease nobody knows."""
     orphan = Hash(b"o" * 32)

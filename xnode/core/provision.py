@@ -22,7 +22,8 @@ nothing.
     accepted     up or booting, but switched off by its consumer (power.py): POWER_OFF
     accepted     stopped, failed     switched off: nothing, whatever made it fall; else BOOT while in time, as often as
                                      strikes.py allows
-    accepted     none                nothing: a lease whose machine is lost is not settled
+    accepted     none                nothing: a lease whose machine is lost is not settled; past the settle grace it
+                                     holds no capacity any more, though its consumer may never end it
     accepted     any, expired        SETTLE, unless the host could not boot it: nobody shall pay for that; past the
                                      settle grace EXPIRE, which destroys on attested time
     final        any                 DESTROY, once the end is confirmed
@@ -91,6 +92,12 @@ def next_action(situation: Situation) -> Action:
 def is_too_old(lease: LeaseRecord, now: int) -> bool:
     """Whether a created lease must not be accepted any more: its consumer may cancel it soon."""
     return now - lease.created_at > ACCEPT_WITHIN
+
+
+def is_written_off(lease: LeaseRecord, machine: Machine | None, now: int, settle_grace: int) -> bool:
+    """Whether an accepted lease can neither be served nor settled any more: nothing of it is here. `now` in ns."""
+    is_late = now >= lease.expiry + settle_grace * NS
+    return lease.state is LeaseState.ACCEPTED and machine is None and is_late
 
 
 def _before_acceptance(lease: LeaseRecord, situation: Situation) -> Action:

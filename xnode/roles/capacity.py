@@ -23,12 +23,13 @@ IMAGES: Final = "lease-image"  # note space: lease hash -> image, for leases tha
 
 
 class Capacity:
-    """Counts accepted leases by the ledger, admitted ones by our word, offers by their reservations."""
+    """Counts accepted leases by the ledger, but for lost ones, admitted ones by our word, offers by reservations."""
 
     def __init__(self, store: Store, address: Address, capacity: Resources) -> None:
         self._store = store
         self._address = address
         self._admitted: dict[Hash, Resources] = {}
+        self._written_off: frozenset[Hash] = frozenset()
         self.capacity = capacity
         with store.snapshot() as view:
             self._reservations = Reservations(_readable(view.notes(PROMISES, 2 * REMEMBERED_MAX)))
@@ -59,8 +60,14 @@ class Capacity:
         return minus(self.capacity, self._leased().values())
 
     def _leased(self) -> dict[Hash, Resources]:
-        accepted = {lease.lease_hash: lease.resources for lease in self.leases(LeaseState.ACCEPTED)}
-        return self._admitted | accepted
+        return self._admitted | {lease.lease_hash: lease.resources for lease in self._accepted()}
+
+    def _accepted(self) -> list[LeaseRecord]:
+        return [item for item in self.leases(LeaseState.ACCEPTED) if item.lease_hash not in self._written_off]
+
+    def active(self) -> int:
+        """How many accepted leases there are something of."""
+        return len(self._accepted())
 
     def promise(self, lease: LeaseRecord, now: int) -> Key | None:
         """The offer that a created lease answers, where it still stands."""
@@ -140,6 +147,10 @@ class Capacity:
             transaction.commit()
         for lease_hash in gone:
             del self._images[lease_hash]
+
+    def write_off(self, lost: Iterable[Hash]) -> None:
+        """From now on these accepted leases, and no others, hold nothing: provision.is_written_off."""
+        self._written_off = frozenset(lost)
 
     def release(self, lease_hash: Hash) -> None:
         """Frees what a lease held by our word; an accepted lease counts by the ledger until it ends."""

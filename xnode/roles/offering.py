@@ -9,7 +9,6 @@ from xnode.core import price
 from xnode.core.charter import Charter
 from xnode.core.faults import CallerFault
 from xnode.core.genesis import Genesis
-from xnode.core.lease import LeaseState
 from xnode.core.market import AD_EVERY, OFFER_VALID_FOR, Ad, Decline, Offer, Request
 from xnode.core.records import LIST_ITEMS_MAX, shortened
 from xnode.core.values import ZERO_HASH, Address
@@ -66,7 +65,7 @@ class Offering:
             provider=self._address,
             capacity=self._capacity.capacity,
             available=self._admission.available(now),
-            active_leases=len(self._capacity.leases(LeaseState.ACCEPTED)),
+            active_leases=self._capacity.active(),
             multiplier_milli=self._terms.multiplier_milli,
             certificate_hash=ZERO_HASH,
             driver=self._terms.driver,

@@ -17,7 +17,7 @@ from xnode.core.faults import CallerFault, Fault, MachineFault, NotFound, Operat
 from xnode.core.genesis import Genesis
 from xnode.core.lease import LeaseRecord, LeaseState, prove_ended, prove_expired
 from xnode.core.machine import Machine, MachineSpec, MachineStatus
-from xnode.core.provision import DOWN, Action, Situation, is_too_old, next_action
+from xnode.core.provision import DOWN, Action, Situation, is_too_old, is_written_off, next_action
 from xnode.core.strikes import NONE, describe, on_asked, on_boot, on_failed_boot, on_restart, on_running
 from xnode.core.values import NS, ZERO_HASH, Asset, Hash
 from xnode.net.pulse import Pulse
@@ -144,6 +144,7 @@ class Provider:
         await self._spares.look_at_images()
         pairs = self._pairs()
         self._forget_all_but({lease_hash for lease_hash, _, _ in pairs} | self.busy)
+        self._write_off(pairs)
         self._orphans.keep_only({lease_hash for lease_hash, lease, _ in pairs if lease is None})
         for lease_hash, lease, machine in pairs:
             if lease_hash in self.busy or trio.current_time() < self._not_before.get(lease_hash, 0):
@@ -173,6 +174,13 @@ class Provider:
         for memory in (self._refused, self._not_before, self._faults):
             for lease_hash in memory.keys() - current:
                 del memory[lease_hash]
+
+    def _write_off(self, pairs: list[Pair]) -> None:
+        """Leases that only their consumer can end now, and may never end, hold no capacity."""
+        now, grace = self._clock(), self._genesis.timing.settle_grace
+        self._capacity.write_off(
+            lease_hash for lease_hash, lease, machine in pairs if lease and is_written_off(lease, machine, now, grace)
+        )
 
     def _pairs(self) -> list[Pair]:
         """Every lease that has a machine here, is accepted or may be accepted yet, with that machine."""
