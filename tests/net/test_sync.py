@@ -14,7 +14,7 @@ from xnode.net.sessions import read_record, write_record
 from xnode.net.streams import Stream
 from xnode.net.sync import Sync
 from xnode.net.sync_ranges import PARTS_BYTES
-from xnode.net.sync_rota import INTERVAL_SECONDS, SessionEnd
+from xnode.net.sync_rota import INTERVAL_SECONDS, QUIET_SECONDS, SKIM_SECONDS, SKIMS_MAX, SessionEnd
 
 
 @pytest.fixture(autouse=True)
@@ -302,6 +302,50 @@ async def test_who_lacks_much_follows_and_goes_on_where_it_was(
     assert ends == [SessionEnd.MORE, SessionEnd.MORE, SessionEnd.EQUAL] or ends[-1] is SessionEnd.EQUAL
     assert again.ledger.arrivals == b.ledger.arrivals
     assert b.sync.counters["served_blocks"] == 2_000
+
+
+async def test_who_follows_through_what_it_has_goes_on_soon_and_is_not_met_before_the_end(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    monkeypatch.setattr(sync_plan, "SESSION_BLOCKS_MAX", 300)
+    a, b = two_nodes(nursery)
+    for number in range(6_000):
+        b.ledger.grow(number % 40, 1)
+    for wire in b.ledger.arrivals[:2_400]:  # of a peer that is gone
+        a.ledger.add(wire)
+    a.host.network.connect(a.host, b.host)
+    nursery.start_soon(a.sync.run)
+    while not a.sync.is_met():  # noqa: ASYNC110  as who writes on the ledger waits for it
+        await trio.sleep(0.01)
+    assert len(a.ledger.arrivals) == 6_000
+    assert trio.current_time() < 8 * SKIM_SECONDS + 1
+
+
+async def test_a_log_without_end_costs_ever_less_and_holds_nobody_up(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    monkeypatch.setattr(sync_plan, "SESSION_PAGES_MAX", 4)
+    network = MemoryNetwork(nursery)
+    a, b, liar = Node(network, "a"), Node(network, "b"), network.host("liar")
+    sessions = []
+
+    async def serve(stream: Stream) -> None:
+        sessions.append(trio.current_time())
+        await say_different(stream, 10**6)
+        for page in range(1, 5):
+            await read_record(stream, 1000)
+            await write_record(stream, (sync_plan.BLOCKS, (), 10 * len(sessions) + page, False))
+
+    liar.serve(sync.PROTOCOL, serve)
+    network.connect(a.host, liar)
+    network.connect(a.host, b.host)
+    nursery.start_soon(a.sync.run)
+    await trio.sleep(SKIM_SECONDS * (SKIMS_MAX + 1))
+    assert len(sessions) == SKIMS_MAX + 1
+    with trio.fail_after(QUIET_SECONDS):
+        while not a.sync.is_met():  # noqa: ASYNC110  as who writes on the ledger waits for it
+            await trio.sleep(0.25)
+    assert len(sessions) <= SKIMS_MAX + 1 + QUIET_SECONDS / INTERVAL_SECONDS
 
 
 async def test_parts_are_split_between_peers_and_each_block_comes_once(

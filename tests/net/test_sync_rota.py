@@ -26,6 +26,21 @@ def test_peers_that_have_more_take_turns() -> None:
     assert [turn(rota, [A, B], now, SessionEnd.MORE) for now in (0.0, 1.0, 2.0, 3.0)] == [A, B, A, B]
 
 
+def test_who_has_more_behind_what_we_have_is_asked_soon_but_not_for_ever_so() -> None:
+    rota, rest = Rota(), sync_rota.SKIM_SECONDS
+    for number in range(sync_rota.SKIMS_MAX + 1):
+        assert not rota.is_met()
+        assert turn(rota, [A], number * rest, SessionEnd.SKIMMED) == A
+        assert rota.next([A], (number + 1) * rest - 0.1) is None
+    after = sync_rota.SKIMS_MAX * rest
+    assert rota.next([A], after + 9.9) is None
+    assert rota.next([A, B], after + 9.9) == B
+    rota.on_end(B, SessionEnd.EQUAL, after + 9.9)
+    assert rota.is_met()
+    assert turn(rota, [A, B], after + 19.9, SessionEnd.SKIMMED) == A
+    assert not rota.is_met()
+
+
 def test_a_busy_peer_is_not_asked_twice() -> None:
     rota = Rota()
     assert rota.next([A, B], 0.0, OURS, busy={A}) == B

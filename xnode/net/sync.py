@@ -225,7 +225,8 @@ class Sync:
                 asking = await self._land(asking, *landing.popleft())
         for judging, reached in landing:
             asking = await self._land(asking, judging, reached)
-        return _end_of(asking, trio.current_time() > makes_way_at, is_whole)
+        has_got_on = resume is not None and asking.after > resume.after
+        return _end_of(asking, trio.current_time() > makes_way_at, is_whole, has_got_on)
 
     async def _land(self, asking: Asking, judging: Judging, reached: Resume | None) -> Asking:
         taken = await judging.land(reached)
@@ -234,12 +235,13 @@ class Sync:
         return plan.on_taken(asking, taken)
 
 
-def _end_of(asking: Asking, is_late: bool, is_whole: bool) -> SessionEnd:
+def _end_of(asking: Asking, is_late: bool, is_whole: bool, has_got_on: bool) -> SessionEnd:
     if is_late and asking.received < SLOW_BLOCKS:
         return SessionEnd.SLOW
-    if not asking.taken.applied and not asking.taken.held and (not asking.follows or asking.is_over):
+    if not asking.taken.applied and not asking.taken.held:
+        if has_got_on and not asking.is_last:
+            return SessionEnd.SKIMMED
         return SessionEnd.FRUITLESS if is_whole else SessionEnd.BUSY
-    is_full = asking.received >= plan.SESSION_BLOCKS_MAX or is_late or asking.pages >= plan.SESSION_PAGES_MAX
-    if is_full or asking.follows or (not is_whole and asking.taken.applied):
+    if not asking.is_last or asking.follows or (not is_whole and asking.taken.applied):
         return SessionEnd.MORE
     return SessionEnd.CAUGHT_UP if is_whole else SessionEnd.BUSY

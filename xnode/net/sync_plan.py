@@ -213,6 +213,7 @@ class Asking(NamedTuple):
     after: int = 0  # the arrival number that the last page reached
     page: int = PAGE_BLOCKS
     is_over: bool = False
+    is_last: bool = False  # because the other side has no more of it, and not because a session has an end
     taken: Taken = Taken()
     refused: int = 0  # since one was last of use
 
@@ -247,7 +248,8 @@ def on_page(state: Asking, record: Record) -> tuple[Asking, tuple[bytes, ...]]:
             asked, received = state.asked[1:], state.received + len(wires)
             pages = state.pages + 1
             is_over = last or (not asked and (received >= SESSION_BLOCKS_MAX or pages >= SESSION_PAGES_MAX))
-            return state._replace(asked=asked, received=received, pages=pages, after=after, is_over=is_over), wires
+            state = state._replace(asked=asked, received=received, pages=pages, after=after)
+            return state._replace(is_over=is_over, is_last=last), wires
     raise malformed("a page is (5, blocks, arrival number, last)")
 
 

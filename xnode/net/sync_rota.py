@@ -4,6 +4,7 @@
 |---|---|
 | none yet | at once |
 | more: there is more to get, and it comes | at once, after its other peers had their turn |
+| skimmed: there is more to get, and what came was not new | after 2 s; after more than 100 in a row as if busy |
 | caught_up, busy: it may have something | after 10 s |
 | equal, and our ledger has changed or the peer's has | after 10 s |
 | equal | after 60 s: a digest each way |
@@ -21,6 +22,8 @@ from typing import Final, NamedTuple
 from xnode.net.streams import PeerId
 
 INTERVAL_SECONDS: Final = 10.0  # between sessions where frontiers differ and no peer is new
+SKIM_SECONDS: Final = 2.0  # in which as much is passed over as a session may carry
+SKIMS_MAX: Final = 100  # in a row: a peer's log may be said to be endless
 QUIET_SECONDS: Final = 60.0  # where they do not
 FRUITLESS_SECONDS_MAX: Final = 160.0
 REST_SECONDS: Final = 20.0  # after a fault, doubled with each further one
@@ -34,6 +37,7 @@ class SessionEnd(Enum):
     EQUAL = "equal"  # both have the same
     CAUGHT_UP = "caught_up"  # it was asked for all that differs, and we have got what it had
     MORE = "more"  # there is more to get
+    SKIMMED = "skimmed"  # there is more to get, behind blocks that we had or that wait for others
     FRUITLESS = "fruitless"  # it was asked for all that differs, and nothing that it sent was new
     BUSY = "busy"  # it was asked for nothing or a part of what differs, and none of it was new
     SLOW = "slow"  # it brought too little in too long
@@ -57,6 +61,10 @@ class _Known(NamedTuple):
 NEW: Final = _Known()
 
 
+def _has_more(known: _Known) -> bool:
+    return known.end in EAGER or (known.end is SessionEnd.SKIMMED and known.repeats <= SKIMS_MAX)
+
+
 class Rota:
     """The peers and how their last sessions ended; `now` in s of a clock that only goes forward."""
 
@@ -74,7 +82,7 @@ class Rota:
         """
         self._forget(peers)
         idle = [peer for peer in peers if peer not in busy]
-        eager = [peer for peer in idle if self._is_eager(peer)]
+        eager = [peer for peer in idle if self._is_eager(peer, now)]
         if eager:
             return min(eager, key=lambda peer: (self._of(peer).at, peer))
         if now < self._last_any + INTERVAL_SECONDS:
@@ -87,19 +95,19 @@ class Rota:
         """False where `next` would find nobody, whatever the digests are."""
         self._forget(peers)
         return now >= self._last_any + INTERVAL_SECONDS or any(
-            self._is_eager(peer) for peer in peers if peer not in busy
+            self._is_eager(peer, now) for peer in peers if peer not in busy
         )
 
     def askable(self, peers: Sequence[PeerId], served: Collection[PeerId] = ()) -> int:
         """How many peers are asked at once, besides those that have their share: among them the work is split."""
-        return sum(1 for peer in peers if peer not in served and self._is_eager(peer))
+        return sum(1 for peer in peers if peer not in served and _has_more(self._of(peer)))
 
     def on_end(self, peer: PeerId, end: SessionEnd, now: float, digest: bytes = b"") -> None:
         """Notes how a session ended, and our digest then."""
         known = self._of(peer)
         again = end is known.end or (end in BAD and known.end in BAD)
-        self._known[peer] = _Known(now, end, known.repeats + 1 if again else 1, digest)
-        if end not in EAGER:
+        self._known[peer] = new = _Known(now, end, known.repeats + 1 if again else 1, digest)
+        if not _has_more(new):
             self._last_any = now
 
     def on_differs(self, peer: PeerId) -> None:
@@ -117,15 +125,15 @@ class Rota:
         known = [self._of(peer) for peer in self._here]
         told_at = max((item.at for item in known if item.end in TOLD_ALL), default=None)
         return told_at is not None and not any(
-            item.end in EAGER or (item.end is SessionEnd.BUSY and item.at > told_at) for item in known
+            _has_more(item) or (item.end not in TOLD_ALL | BAD and item.at > told_at) for item in known
         )
 
     def _of(self, peer: PeerId) -> _Known:
         return self._known.get(peer, NEW)
 
-    def _is_eager(self, peer: PeerId) -> bool:
-        end = self._of(peer).end
-        return end is None or end is SessionEnd.MORE
+    def _is_eager(self, peer: PeerId, now: float) -> bool:
+        known = self._of(peer)
+        return _has_more(known) and (known.end is not SessionEnd.SKIMMED or now >= known.at + SKIM_SECONDS)
 
     def _due(self, peer: PeerId, digest: bytes) -> tuple[float, float]:
         """When it may be asked again, and when it was asked last."""
