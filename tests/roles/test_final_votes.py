@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.blocks import EXAMPLES
-from tests.support.store import GENESIS, open_store
+from tests.support.store import open_store
 from tests.support.vote_network import hash_number, position_number
-from xnode.core.blocks import Block, BlockType
+from xnode.core.blocks import Block, BlockType, LeaseCancel
 from xnode.core.elections import Elections
 from xnode.core.steps import step_of
 from xnode.core.values import Hash
@@ -20,7 +20,7 @@ from xnode.store.store import Store
 ACCEPT, CANCEL, NEXT = hash_number(1), hash_number(2), hash_number(3)
 HERE = position_number(1)
 ACCEPTING = EXAMPLES[BlockType.LEASE_ACCEPT]
-CANCELLING = EXAMPLES[BlockType.LEASE_CANCEL]._replace(body=type(EXAMPLES[BlockType.LEASE_CANCEL].body)(ACCEPTING.body.source))  # type: ignore[union-attr,call-arg,arg-type]  # fmt: skip
+CANCELLING = EXAMPLES[BlockType.LEASE_CANCEL]._replace(body=LeaseCancel(ACCEPTING.body.source))  # type: ignore[union-attr]
 STEP = step_of(ACCEPTING)
 
 

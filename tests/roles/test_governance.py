@@ -207,7 +207,10 @@ async def test_a_lease_that_comes_before_the_rates_is_taken_when_they_do(
     assert bob.lease(hash_of(village, lease)) is not None
 
 
-async def test_a_lease_that_was_judged_by_old_rates_is_taken_back(village: Village, autojump_clock: object) -> None:
+@pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies before it has looked"])
+async def test_a_lease_that_was_judged_by_old_rates_is_taken_back(
+    village: Village, autojump_clock: object, dies: bool
+) -> None:
     """The smaller side of a partition has not heard of the change; nobody can confirm what it wrote meanwhile."""
     for name in ("alice", "anna", "bob", "bert", "carol", "representative"):
         await village.start(name)
@@ -221,6 +224,9 @@ async def test_a_lease_that_was_judged_by_old_rates_is_taken_back(village: Villa
     assert alice.lease(hash_of(village, stale)) is not None
     await village.internet.part(())
     await until(lambda: tip(alice) == 1, 15, "the state chain")
+    if dies:
+        assert alice.lease(hash_of(village, stale)) is not None
+        alice = await village.again("alice")
     await until(lambda: alice.lease(hash_of(village, stale)) is None, 10, "its end")
     assert alice.account(address_of("alice")).xusd == 1000  # type: ignore[union-attr]
     good = lease_at(village, alice, DOUBLE)

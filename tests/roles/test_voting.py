@@ -13,7 +13,6 @@ from tests.support.role_node import (
     ROOMY,
     RoleNode,
     Village,
-    peer_id_of,
     until,
     virtual_clock,
 )
@@ -37,7 +36,7 @@ from xnode.core.votes import VOTES, Position, Vote, VoteBundle
 from xnode.net.network import Verdict
 from xnode.roles.author import Draft
 from xnode.roles.topics import Topics
-from xnode.roles.voting import ROUNDS_AT_ONCE, VOTES_TOPIC, Voting
+from xnode.roles.voting import VOTES_TOPIC, Voting
 
 pytestmark = pytest.mark.slow
 
@@ -279,32 +278,6 @@ async def test_a_node_that_was_off_learns_what_is_confirmed(village: Village, au
     dora = await village.start("dora")
     await until(lambda: carol.digest() == dora.digest() == alice.digest(), 20, "the blocks")
     await settled(village, 30)
-
-
-async def test_votes_for_a_whole_chain_are_carried_out_in_parts(village: Village, autojump_clock: object) -> None:
-    """Each block's confirmation lets the next be voted on, and each is a write: others run in between."""
-    await spread(village, *PEOPLE)
-    carol = village.nodes["carol"].roles.voting
-    rounds: list[int] = []
-    all_rounds, one_round = carol._carry_out_rounds, carol._carry_out_round
-
-    def spied_rounds() -> None:
-        rounds.append(0)
-        all_rounds()
-
-    def spied_round() -> None:
-        rounds[-1] += 1
-        one_round()
-
-    carol._carry_out_rounds, carol._carry_out_round = spied_rounds, spied_round  # type: ignore[method-assign]
-    await village.internet.part({peer_id_of("carol")})
-    alice = village.nodes["alice"]
-    sent = [await alice.roles.author.append(Draft(Asset.XUSD, -1, Send(address_of("bob"), 1))) for _ in range(40)]
-    await until(lambda: is_confirmed(alice, sent[-1]), 60, "the confirmation")
-    await village.internet.part(())
-    await until(lambda: is_confirmed(village.nodes["carol"], sent[-1]), 60, "the same at the one that was cut off")
-    assert max(rounds) == ROUNDS_AT_ONCE
-    await settled(village)
 
 
 async def test_votes_are_handed_on_by_who_heard_them(village: Village, autojump_clock: object) -> None:

@@ -1,6 +1,10 @@
-"""Final votes on disk, whatever else happens in the event that brought them."""
+"""Voting on one store, without a network: final votes on disk, pauses, and how much one call carries out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import trio
 
 from tests.support.ledger import NOW, Chain, address_of, key_of, make_genesis
 from xnode.core.blocks import Block, Send
@@ -9,7 +13,7 @@ from xnode.core.values import NS, Asset
 from xnode.core.votes import VOTES, Position, Vote, VoteBundle
 from xnode.roles.final_votes import final_at
 from xnode.roles.replica import Replica
-from xnode.roles.voting import Voting
+from xnode.roles.voting import ROUNDS_AT_ONCE, Voting
 from xnode.store.store import Store
 
 UNITS = {"alice": 200, "bob": 400, "carol": 400, "dave": 10}
@@ -24,6 +28,12 @@ class Table:
         self.replica = Replica(store, store.genesis, lambda: NOW, _publish)
         self.chains = {name: Chain(store.genesis, name) for name in UNITS}
         self.bundles = 0
+        self.now = 5 * NS
+
+    def begin(self) -> Voting:
+        """The role of ALICE's node, made anew."""
+        key, clock = key_of("alice"), lambda: NOW
+        return Voting(key, self.store, self.genesis, self.replica, clock, lambda: self.now, _publish)
 
     def delegate(self, name: str, to: str) -> None:
         chain = self.chains[name]
@@ -31,7 +41,9 @@ class Table:
             block = chain.send(view, address_of("alice"), 1, representative=address_of(to))
         self.replica.take(block)
         with self.store.transaction() as transaction:
-            transaction.confirm(chain.address, 1)
+            account = transaction.account(chain.address)
+            assert account is not None
+            transaction.confirm(chain.address, account.height)
             transaction.commit()
 
     def position(self, block: Block) -> Position:
@@ -44,19 +56,26 @@ class Table:
         voting.take(bundle, VOTES.sign(self.genesis.network_key, key_of(who), bundle))
 
 
+@contextmanager
+def opened(root: Path) -> Iterator[Table]:
+    allocations = tuple(Allocation(address_of(name), Asset.XUSD, units) for name, units in UNITS.items())
+    genesis = make_genesis(allocations=allocations, representative=address_of("alice"))
+    with Store.open(root / "store", genesis) as store:
+        table = Table(store)
+        table.delegate("bob", "bobs")
+        table.delegate("carol", "carols")
+        table.voting = table.begin()
+        yield table
+
+
 async def _publish(_topic: str, _wire: bytes) -> None:
     pass
 
 
 async def test_a_final_vote_given_while_a_fork_lands_is_written_too(tmp_path: Path) -> None:
     """The fork's child was held and its votes waited: it is voted on, finally, in the batch that lets the fork in."""
-    allocations = tuple(Allocation(address_of(name), Asset.XUSD, units) for name, units in UNITS.items())
-    genesis = make_genesis(allocations=allocations, representative=address_of("alice"))
-    with Store.open(tmp_path / "store", genesis) as store:
-        table = Table(store)
-        table.delegate("bob", "bobs")
-        table.delegate("carol", "carols")
-        voting = Voting(key_of("alice"), store, genesis, table.replica, lambda: NOW, lambda: 5 * NS, _publish)
+    with opened(tmp_path) as table:
+        voting, store, genesis = table.voting, table.store, table.genesis
         dave = table.chains["dave"]
         with store.snapshot() as view:
             loser, winner = dave.send(view, address_of("alice"), 1), dave.send(view, address_of("bob"), 2)
@@ -79,3 +98,74 @@ async def test_a_final_vote_given_while_a_fork_lands_is_written_too(tmp_path: Pa
         with store.snapshot() as view:
             assert view.is_confirmed(dave.hash_of(winner))
             assert final_at(view, table.position(child)) == dave.hash_of(child)
+
+
+async def test_a_fork_that_may_be_voted_for_since_a_pause_is_a_candidate_after_it(tmp_path: Path) -> None:
+    with opened(tmp_path) as table:
+        voting, dave, store = table.voting, table.chains["dave"], table.store
+        with store.snapshot() as view:
+            base = dave.send(view, address_of("alice"), 1)
+        table.replica.take(base)
+        with store.snapshot() as view:
+            applied, fork = dave.send(view, address_of("alice"), 1), dave.send(view, address_of("bob"), 2)
+        table.replica.take(applied)
+        table.replica.take(fork)
+        voting.is_paused = lambda: True
+        voting.note_decision(table.replica.confirm([dave.hash_of(base)], lambda _: None, lambda _, __: None))
+        voting.is_paused = lambda: False
+        voting._sweep()
+        election = voting._elections._open[table.position(applied)]
+        assert election.candidates == {dave.hash_of(applied): True, dave.hash_of(fork): True}
+
+
+async def test_no_weights_are_frozen_while_the_ledger_is_filled(
+    tmp_path: Path, nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    """They are those of long ago, and who was rich then could confirm by himself."""
+    with opened(tmp_path) as table:
+        voting, dave = table.voting, table.chains["dave"]
+        with table.store.snapshot() as view:
+            table.replica.take(dave.send(view, address_of("alice"), 1))
+        voting.is_paused = lambda: True
+        for name in ("bob", "carol"):
+            table.delegate(name, "alice")
+        table.now += 60 * NS
+        with trio.move_on_after(10):
+            await voting.keep_counting()
+        assert voting._elections.reweighed == 0
+        voting.is_paused = lambda: False
+        with trio.move_on_after(10):
+            await voting.keep_counting()
+        assert voting._elections.reweighed == 1
+
+
+async def test_votes_for_a_whole_chain_are_carried_out_in_parts(tmp_path: Path, autojump_clock: object) -> None:
+    """Each block's confirmation lets us vote on the next, and each is a write: others run in between."""
+    with opened(tmp_path) as table:
+        voting, dave, store = table.voting, table.chains["dave"], table.store
+        table.delegate("carol", "alice")  # so that it takes us and BOB's
+        voting.weights_now()
+        votes = []
+        for _ in range(2 * ROUNDS_AT_ONCE + 2):
+            with store.snapshot() as view:
+                block = dave.send(view, address_of("alice"), 1)
+            table.replica.take(block)
+            votes.append(Vote(table.position(block), dave.hash_of(block), True))
+
+        def confirmed() -> int:
+            with store.snapshot() as view:
+                return sum(view.is_confirmed(vote.block_hash) for vote in votes)
+
+        bundle = VoteBundle(address_of("bobs"), 1, tuple(votes))
+        voting.take(bundle, VOTES.sign(table.genesis.network_key, key_of("bobs"), bundle))
+        counts = [confirmed()]
+        carry_out = voting._carry_out_rounds
+
+        def counted() -> None:
+            carry_out()
+            counts.append(confirmed())
+
+        voting._carry_out_rounds = counted  # type: ignore[method-assign]
+        with trio.move_on_after(5):
+            await voting.carry_on()
+        assert counts == [ROUNDS_AT_ONCE, 2 * ROUNDS_AT_ONCE, len(votes)]

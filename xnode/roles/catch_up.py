@@ -94,13 +94,13 @@ class CatchUp:
                 await trio.sleep(LOOK_EVERY)
 
     async def _round(self) -> None:
-        weights, after = self._weights(), None
+        after = None
         while self._is_settled():
             heads = self._heads(after)
             if not heads:
                 return
             after = heads[-1].block.account
-            await self._page(weights, heads)
+            await self._page(heads)
 
     def _is_worth_it(self) -> bool:
         with self._store.snapshot() as view:
@@ -113,11 +113,12 @@ class CatchUp:
         with self._store.snapshot() as view:
             return view.unconfirmed_heads(after, HEADS_A_QUESTION)
 
-    async def _page(self, weights: Weights, heads: Sequence[StoredBlock]) -> None:
+    async def _page(self, heads: Sequence[StoredBlock]) -> None:
         positions = {Position(item.block.account, item.block.previous): item.block_hash for item in heads}
-        tally = HeadTally(weights, positions)
         self.counters["questions"] += 1
-        for bundle in await self._ask(tuple(positions)):
+        bundles = await self._ask(tuple(positions))
+        tally = HeadTally(self._weights(), positions)  # of now: the ledger may have been filled once more
+        for bundle in bundles:
             tally.count(bundle)
         for block_hash in tally.decided():
             if self._is_settled():

@@ -19,6 +19,7 @@ from xnode.core.state_chain import Arrival, StateEffects, StateOutcome, StateRef
 from xnode.core.values import Hash
 from xnode.net.state_sync import StateLedger
 from xnode.roles.replica import Publish
+from xnode.roles.review import stage_review
 from xnode.store.schema import number
 from xnode.store.store import Store
 
@@ -142,6 +143,7 @@ class Governance(StateLedger):
                     self._remember_fork(block, identity)
                 return StateSubmission(identity, *verdict)
             transaction.stage_state(verdict)
+            stage_review(transaction, block.timestamp)
             transaction.commit()
         self.outcomes[StateOutcome.PROGRESS] += 1
         log.info("state block %d holds from %d ns on: %s", block.number, block.timestamp, _described(block))

@@ -35,7 +35,7 @@ from xnode.core.vote_effects import (
     WantBlock,
     WantVotes,
 )
-from xnode.core.votes import VOTES, Position, Vote, VoteBundle, bundle_votes
+from xnode.core.votes import Position, Vote, VoteBundle
 from xnode.core.weights import REPRESENTATIVES_MAX, Weights
 from xnode.net.pulse import Pulse
 from xnode.roles.block_times import BlockTimes, Stage
@@ -43,6 +43,9 @@ from xnode.roles.fates import Fate, Fates
 from xnode.roles.final_votes import UnwrittenFinals, final_at, restore_finals, settle_finals
 from xnode.roles.foundations import foundations
 from xnode.roles.replica import Decision, Publish, Replica
+from xnode.roles.review import end_review, review_since
+from xnode.roles.rotation import Rotation
+from xnode.roles.vote_outbox import VoteOutbox
 from xnode.store.reads import PointReads
 from xnode.store.records import StoredBlock
 from xnode.store.snapshot import Snapshot
@@ -58,7 +61,6 @@ IDLE_SECONDS: Final = 30.0  # between looks while there is nothing to vote on
 WEIGHTS_KEPT: Final = 1.0  # seconds for which read weights are used
 VIEWS_KEPT: Final = 1.0  # seconds for which what people see of elections is used
 VIEWS_MAX: Final = 1_000  # elections that people see
-OUTBOX_MAX: Final = 10_000  # votes waiting to be sent; what is over is said again at a nudge
 STAGED_MAX: Final = 10_000  # forks kept in memory
 WAITING_MAX: Final = 10_000  # blocks that wait for another one's confirmation; the sweep finds what is over
 WANTED_MAX: Final = 1_000
@@ -80,7 +82,6 @@ class Voting:
         monotonic: Callable[[], int],
         publish: Publish,
     ) -> None:
-        self._key = key
         self._store = store
         self._genesis = genesis
         self._replica = replica
@@ -92,11 +93,11 @@ class Voting:
         self._heard = HeardVotes()
         self._weights: tuple[float, Weights] | None = None
         self._views: tuple[float, tuple[ElectionView, ...]] | None = None
-        self._outbox: list[CastVote] = []
-        self._sent_at = 0
+        self._outbox = VoteOutbox(key, genesis, clock)
         self._staged: dict[Hash, Block] = {}
         self._waiting: dict[Hash, dict[Hash, Position]] = {}
         self._swept: tuple[Address, int] | None = None
+        self._staged_turn = Rotation()
         self._unwritten = UnwrittenFinals()
         self._review_since: int | None = None
         self._pending: deque[Effect] = deque()
@@ -109,6 +110,7 @@ class Voting:
         self._wanted_votes: dict[Position, None] = {}
         self.counters: Counter[str] = Counter()
         self._is_put_off = False  # something was not offered because of a pause
+        self._was_quiet = False
         self.is_paused: Callable[[], bool] = lambda: False  # while the ledger is being filled its weights are wrong
         self._fates = Fates()
         self.times = BlockTimes(clock)
@@ -122,8 +124,7 @@ class Voting:
 
     def take(self, bundle: VoteBundle, wire: bytes) -> None:
         """Counts votes whose signature is good, and keeps them for peers that missed them."""
-        if bundle.representative == self._own:  # said in an earlier life, perhaps with a clock that was ahead
-            self._sent_at = max(self._sent_at, bundle.timestamp)
+        self._outbox.note_said(bundle)
         if self.is_useful(bundle):
             self._heard.put(bundle, wire)
         with self._store.snapshot() as view:
@@ -210,7 +211,7 @@ class Voting:
             self._news = trio.Event()
             await trio.sleep(FLUSH_EVERY)
             self._write_finals()
-            votes, self._outbox = self._outbox, []
+            votes = self._outbox.take()
             for wire in self._sign([_vote(cast) for cast in votes]):
                 self.counters["bundles_sent"] += 1
                 await self._publish(VOTES_TOPIC, wire)
@@ -224,9 +225,8 @@ class Voting:
             if trio.current_time() >= sweep_at:
                 self._sweep()
                 sweep_at = trio.current_time() + SWEEP_EVERY
-            self._carry_out(
-                self._elections.on_tick(self._monotonic(), self.weights() if len(self._elections) else None)
-            )
+            is_weighed = len(self._elections) and not self._is_quiet()  # a ledger that is being filled has old weights
+            self._carry_out(self._elections.on_tick(self._monotonic(), self.weights() if is_weighed else None))
             if len(self._elections) or self._elections.waiting or self._is_put_off:
                 await trio.sleep(TICK_EVERY)
             else:
@@ -243,9 +243,17 @@ class Voting:
     def _restore(self) -> None:
         with self._store.snapshot() as view:
             restore_finals(view, self._elections)
+            self._review_since = review_since(view)
+
+    def _is_quiet(self) -> bool:
+        """Whether nothing new is voted on now; what was read of weights meanwhile is forgotten then."""
+        was_quiet, self._was_quiet = self._was_quiet, self.is_paused()
+        if was_quiet and not self._was_quiet:
+            self._weights = None
+        return self._was_quiet
 
     def _on_applied(self, applied: Sequence[Effects]) -> None:
-        if self.is_paused():
+        if self._is_quiet():
             self._is_put_off = True  # the sweep offers them again
             return
         for effects in applied:
@@ -255,8 +263,6 @@ class Voting:
 
     def _on_fork(self, block: Block) -> None:
         """A block whose position or step is taken: worth a vote if it is good and nothing in its way is confirmed."""
-        if self.is_paused():  # it comes again: peers that keep it differ from us
-            return
         identity = block_hash(self._genesis.network_key, block)
         if identity in self._staged or len(self._staged) >= STAGED_MAX:
             return
@@ -265,7 +271,7 @@ class Voting:
             self._offer(block, identity)
 
     def _offer(self, block: Block, identity: Hash) -> None:
-        if self.is_paused():
+        if self._is_quiet():
             self._is_put_off = True  # the sweep offers it again
             return
         position = _position(block)
@@ -292,7 +298,7 @@ class Voting:
         return block is not None
 
     def _sweep(self) -> None:
-        if self.is_paused():
+        if self._is_quiet():
             self._is_put_off, self._swept = True, None
             return
         with self._store.snapshot() as view:
@@ -304,8 +310,11 @@ class Voting:
             if is_due and not self._is_bound(stored.block_hash):
                 self._drop(self._replica.take_back_if_void(stored.block_hash, _final_of))
             self._offer(stored.block, stored.block_hash)
-        if self._swept is None:
+        for identity in self._staged_turn.next(tuple(self._staged), SWEEP_BLOCKS_MAX):
+            self._offer_known(identity)
+        if self._swept is None and self._review_since is not None:
             self._review_since = None
+            end_review(self._store)
 
     def _is_bound(self, identity: Hash) -> bool:
         """Whether it has a final vote of ours that is not on disk yet, or is decided and about to be confirmed."""
@@ -380,10 +389,7 @@ class Voting:
 
     def _send(self, vote: CastVote) -> None:
         self.times.note(vote.block_hash, Stage.FINAL_VOTED if vote.is_final else Stage.VOTED)
-        if vote.step is not None:  # a vote that moves from a rival must not stand beside the one before in a bundle
-            self._outbox = [one for one in self._outbox if one.is_final or one.step != vote.step]
-        if len(self._outbox) < OUTBOX_MAX:
-            self._outbox.append(vote)
+        self._outbox.put(vote)
         self._news.set()
 
     def _confirm(self, decided: list[Confirmed]) -> None:
@@ -460,11 +466,7 @@ class Voting:
     def _sign(self, votes: list[Vote]) -> tuple[bytes, ...]:
         if not votes or self.weights().of(self._own) == 0:
             return ()
-        wires = []
-        for bundle in bundle_votes(self._own, 0, votes):
-            self._sent_at = max(self._clock(), self._sent_at + 1)
-            wires.append(VOTES.sign(self._genesis.network_key, self._key, bundle._replace(timestamp=self._sent_at)))
-        return tuple(wires)
+        return self._outbox.sign(votes)
 
 
 def _within(wires: tuple[bytes, ...], bytes_max: int) -> tuple[bytes, ...]:
