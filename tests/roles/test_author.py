@@ -9,9 +9,9 @@ import trio
 from tests.support.ledger import NOW, Chain, address_of, key_of
 from tests.support.role_node import open_gate
 from tests.support.store import GENESIS, open_store
-from xnode.core.blocks import Block, Send
+from xnode.core.blocks import Block, Send, block_hash, encode_block
 from xnode.core.faults import CallerFault, Unavailable
-from xnode.core.ledger import Outcome
+from xnode.core.ledger import Effects, Outcome
 from xnode.core.values import Asset, Hash
 from xnode.roles.author import HEADS_TRIED_MAX, Author, Draft
 from xnode.roles.replica import Replica
@@ -101,3 +101,24 @@ async def test_what_the_new_head_can_not_pay_is_told(tmp_path: Path) -> None:
         desk.work.happenings.append(lambda: desk.replica.take(desk.rival(999_999)))
         with pytest.raises(CallerFault, match="holds 1;"):
             await desk.send(2)
+
+
+async def test_a_block_that_a_sync_is_about_to_land_is_built_upon(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        desk = Desk(store)
+        rival = desk.rival(7)
+
+        def fetch() -> None:
+            """As the intake of sync: staged, and landed once its batch is full or somebody else writes."""
+            transaction = store.transaction()
+            identity = block_hash(GENESIS.network_key, rival)
+            wire = encode_block(rival)
+            assert isinstance(
+                desk.replica.stage_bulk(transaction, rival, identity, wire, desk.replica.context()), Effects
+            )
+            store.lend(transaction.commit)
+
+        desk.work.happenings.append(fetch)
+        await desk.send(2)
+        assert desk.author.account().height == 2
+        assert desk.replica.outcomes[Outcome.FORK] == 0

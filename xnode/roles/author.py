@@ -111,6 +111,7 @@ class Author:
         """The block on a head that is still ours once its work is found; nothing may run before it is submitted."""
         for _ in range(HEADS_TRIED_MAX):
             nonce = await self._work_for(account := self.account())
+            self._store.land_lent()  # a sync may be about to land a block of ours
             if (now := self.account()).head == account.head:
                 return self._make(now, draft, nonce)
         message = "this account's chain moves faster than work is found; does another program sign with its key?"

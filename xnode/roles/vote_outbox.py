@@ -51,3 +51,14 @@ class VoteOutbox:
     def _sign(self, bundle: VoteBundle) -> bytes:
         self._said_at = max(self._clock(), self._said_at + 1)
         return VOTES.sign(self._network_key, self._key, bundle._replace(timestamp=self._said_at))
+
+
+def within(wires: tuple[bytes, ...], bytes_max: int) -> tuple[bytes, ...]:
+    """As many from the front as fit."""
+    kept, size = 0, 0
+    for wire in wires:
+        size += len(wire)
+        if size > bytes_max:
+            break
+        kept += 1
+    return wires[:kept]

@@ -45,7 +45,7 @@ from xnode.roles.foundations import foundations
 from xnode.roles.replica import Decision, Publish, Replica
 from xnode.roles.review import end_review, review_since
 from xnode.roles.rotation import Rotation
-from xnode.roles.vote_outbox import VoteOutbox
+from xnode.roles.vote_outbox import VoteOutbox, within
 from xnode.store.reads import PointReads
 from xnode.store.records import StoredBlock
 from xnode.store.snapshot import Snapshot
@@ -140,7 +140,7 @@ class Voting:
         with self._store.snapshot() as view:
             found = [self._answer(view, position) for position in asked]
         own = self._sign([vote for vote in found if vote is not None])
-        return _within((*own, *self._heard.at(asked)), ANSWER_BYTES_MAX)
+        return within((*own, *self._heard.at(asked)), ANSWER_BYTES_MAX)
 
     def take_wanted(self, positions_max: int, blocks_max: int) -> tuple[tuple[Position, ...], tuple[Hash, ...]]:
         """The positions to ask for votes at and the blocks to ask for; what is over stays wanted."""
@@ -467,17 +467,6 @@ class Voting:
         if not votes or self.weights().of(self._own) == 0:
             return ()
         return self._outbox.sign(votes)
-
-
-def _within(wires: tuple[bytes, ...], bytes_max: int) -> tuple[bytes, ...]:
-    """As many from the front as fit."""
-    kept, size = 0, 0
-    for wire in wires:
-        size += len(wire)
-        if size > bytes_max:
-            break
-        kept += 1
-    return wires[:kept]
 
 
 def _final_of(view: PointReads, block: Block) -> Hash | None:

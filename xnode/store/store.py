@@ -131,9 +131,7 @@ class Store:
 
         Once a write has failed this raises its fault: what is on disk then is known only after a restart.
         """
-        if self._lent is not None:
-            settle, self._lent = self._lent, None
-            settle()
+        self.land_lent()
         if self._failure is not None:
             raise self._failure
         if self._transaction is not None and self._transaction.is_open:
@@ -152,6 +150,12 @@ class Store:
         That must commit or discard it. None ends the loan. For work in many steps that land in one batch.
         """
         self._lent = settle
+
+    def land_lent(self) -> None:
+        """Ends the loan, if there is one: what was under way is then in the snapshots too."""
+        if self._lent is not None:
+            settle, self._lent = self._lent, None
+            settle()
 
     def _land(self, changes: Changes, charters: Charters, first_undo: bytes) -> None:
         if first_undo:
