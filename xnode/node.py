@@ -286,8 +286,9 @@ def _checks(roles: Roles, peers: tuple[PeerView, ...], quorum: Quorum) -> tuple[
         Check("governance", *roles.governance.check()),
     ]
     if roles.driver is not None:
-        damaged = "; ".join(roles.driver.damaged)
-        checks.append(Check("machines", not damaged, damaged or roles.describe_hosting()))
+        trouble = (roles.provider.trouble,) if roles.provider and roles.provider.trouble else ()
+        wrong = "; ".join((*roles.driver.damaged, *trouble))
+        checks.append(Check("machines", not wrong, wrong or roles.describe_hosting()))
     return tuple(checks)
 
 

@@ -1,8 +1,13 @@
 """The provider dies at every step of a lease and goes on where it stood; a machine ends only with its proof."""
 
+import errno
+from functools import partial
+from itertools import pairwise
+
 import pytest
 import trio
 
+from tests.support.fake_driver import FakeDriver
 from tests.support.ledger import DAY, SMALL, address_of, key_of
 from tests.support.role_node import FORM, RICH, ROOMY, RoleNode, Village, until
 from xnode.core.blocks import Lease
@@ -15,6 +20,7 @@ from xnode.core.provision import CANCEL_AFTER
 from xnode.core.values import NS, ZERO_HASH, Asset, Hash, PublicKey
 from xnode.roles import capacity
 from xnode.roles.author import Draft
+from xnode.vm.host_fault import host_failed
 
 pytestmark = pytest.mark.slow
 
@@ -342,6 +348,42 @@ async def test_nothing_is_kept_of_declined_leases(village: Village, autojump_clo
     assert provider is not None
     assert provider._refused == provider._faults == provider._not_before == provider._capacity._admitted == {}
     assert provider._strikes._strikes == {}
+
+
+def refuse_times(monkeypatch: pytest.MonkeyPatch, verb: str, times: int) -> list[float]:
+    """The disk of every host refuses a driver's verb so often; returns when, on the virtual clock."""
+    real, refused = getattr(FakeDriver, verb), []
+
+    async def told(self: FakeDriver, *words: object) -> object:
+        if len(refused) < times:
+            refused.append(trio.current_time())
+            raise host_failed(OSError(errno.EROFS, "Read-only file system"))
+        return await real(self, *words)
+
+    monkeypatch.setattr(FakeDriver, verb, told)
+    return refused
+
+
+async def test_a_disk_that_fails_ends_no_node_and_everything_is_tried_again(
+    village: Village, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopts = refuse_times(monkeypatch, "adopt", 2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(village.start_market, "alice", bob=ROOMY))
+        await trio.sleep(1)
+        provider = village.nodes["bob"].roles.provider
+        assert provider is not None
+        assert "Read-only file system" in provider.trouble
+    assert len(adopts) == 2
+    lease_hash = await village.nodes["alice"].roles.consumer.request(FORM)
+    looks, ends = refuse_times(monkeypatch, "refresh", 5), refuse_times(monkeypatch, "destroy", 3)
+    await trio.sleep(3)
+    assert "Read-only file system" in provider.trouble
+    await trio.sleep(30)
+    assert (len(looks), provider.trouble) == (5, "")
+    await settled(village, lease_hash)
+    assert len(ends) == 3
+    assert all(later - before >= 3 for before, later in pairwise(ends))
 
 
 async def create_lease(node: RoleNode, resources: Resources = SMALL) -> Hash:

@@ -81,6 +81,7 @@ class Provider:
         self._clock = clock
         self._on_end = on_end
         self._is_synced = is_synced
+        self.trouble = ""  # why the last look at the machines failed; "" where it did not
         self._refused: dict[Hash, CallerFault] = {}
         self.busy: set[Hash] = set()  # leases that a step or an act is under way for
         self._accepting: set[Hash] = set()
@@ -89,13 +90,31 @@ class Provider:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Looks, acts, waits; runs for as long as the node. Started once it has counted the machines that are here."""
-        await self._driver.adopt()
+        await self._take_over()
         async with trio.open_nursery() as nursery:
             await self._look(nursery)
             task_status.started()
             while True:
                 await self._changed.wait(LOOK_EVERY)
                 await self._look(nursery)
+
+    async def _take_over(self) -> None:
+        """Nothing is offered and no machine is changed before the host shows what is there."""
+        while True:
+            if await self._looks(self._driver.adopt):
+                return
+            await trio.sleep(RETRY_AFTER)
+
+    async def _looks(self, look: Callable[[], Awaitable[object]]) -> bool:
+        """Whether the host lets it look at the machines; `trouble` says why not."""
+        try:
+            await look()
+        except MachineFault as fault:
+            self.trouble = f"the machines can't be looked at: {fault}"
+            log.warning("%s", self.trouble)
+            return False
+        self.trouble = ""
+        return True
 
     def withdraw(self, lease_hash: Hash) -> bool:
         """Never accepts this lease from now on, also after a restart; False where it is accepted or about to be."""
@@ -137,10 +156,7 @@ class Provider:
         await self._bring_up(lease)
 
     async def _look(self, nursery: trio.Nursery) -> None:
-        try:
-            await self._driver.refresh()
-        except MachineFault as fault:
-            log.warning("the machines can't be looked at: %s", fault)
+        await self._looks(self._driver.refresh)
         await self._spares.look_at_images()
         pairs = self._pairs()
         self._forget_all_but({lease_hash for lease_hash, _, _ in pairs} | self.busy)

@@ -57,7 +57,10 @@ def growth_bytes(tenant: Tenant) -> int:
 
 
 def _used_bytes(tenant: Tenant) -> int:
-    return tenant.disk.stat().st_blocks * 512 if tenant.disk.exists() else 0
+    try:
+        return tenant.disk.stat().st_blocks * 512
+    except (FileNotFoundError, NotADirectoryError):
+        return 0  # it is not made yet, or is being removed
 
 
 def _memory_growth_mb(tenant: Tenant) -> int:

@@ -18,6 +18,7 @@ from xnode.core.values import Hash
 from xnode.vm import accelerator, console, host_figures, lima_files, lima_seed, machine_files, qmp, shell, ssh_keys
 from xnode.vm.asyncio_thread import AsyncioThread, open_asyncio_thread
 from xnode.vm.driver import BOOTED, Tell, no_pool
+from xnode.vm.host_fault import tells_host_failed
 from xnode.vm.host_figures import HostFigures
 from xnode.vm.host_room import Tenant
 from xnode.vm.lima_settings import Account, LimaSettings, prepare
@@ -76,6 +77,7 @@ class LimaDriver(LocalDriver):
             finally:
                 await driver._close_shells()
 
+    @tells_host_failed
     async def adopt(self) -> tuple[Machine, ...]:
         self._seen = await self._lima.instances()
         await super().adopt()
@@ -84,6 +86,7 @@ class LimaDriver(LocalDriver):
         self.damaged += tuple(f"Lima has {name}, of which this node has no record" for name in orphans)
         return self.machines()
 
+    @tells_host_failed
     async def refresh(self) -> tuple[Machine, ...]:
         self._seen = await self._lima.instances()
         return await super().refresh()
@@ -209,9 +212,9 @@ class LimaDriver(LocalDriver):
             await self._note_end(entry, "; ".join(found.errors) if found and found.errors else "its QEMU ended")
         elif entry.record.status in UP:
             directory = self._directory(entry.lease_hash)
-            console.trim(directory / _SERIAL_LOG, LIMA_CONSOLE_BYTES_MAX)
             with contextlib.suppress(MachineFault):  # a busy monitor is no proof of anything
                 await self._note_status(entry, await self._thread.run(qmp.status, directory))
+            console.trim(directory / _SERIAL_LOG, LIMA_CONSOLE_BYTES_MAX)
 
     def _is_alive(self, entry: Entry) -> bool:
         return is_alive(Process(entry.record.pid, entry.record.started_ticks))

@@ -24,6 +24,7 @@ from xnode.core.values import Hash
 from xnode.vm import console, guest_figures, host_room, machine_files, qmp, shell, state
 from xnode.vm.driver import Tell, no_pool, nobody
 from xnode.vm.guest_figures import GuestFigures
+from xnode.vm.host_fault import host_failed, tells_host_failed
 from xnode.vm.host_figures import HostFigures
 from xnode.vm.host_room import Tenant
 from xnode.vm.limits import CONSOLE_FOLLOW_SECONDS, CONSOLE_PATIENCE_SECONDS_MAX, FIGURES_SECONDS, RESUME_FREE_BYTES
@@ -34,23 +35,16 @@ from xnode.vm.state import Record
 LOG = logging.getLogger(__name__)
 
 
-def host_failed(error: OSError) -> MachineFault:
-    """For what the host's file system did to a machine."""
-    return MachineFault("host_failed", f"the provider's host failed it ({error.strerror}): look at its disk")
-
-
 class LocalDriver(MachineKeeper):
     """The verbs of the port, by what the real drivers differ in."""
 
+    @tells_host_failed
     async def create(self, spec: MachineSpec) -> Machine:
         async with self._creating:
             entry = self._entries.get(spec.lease_hash)
             if entry is None:
                 self._check_new(spec)
-                try:
-                    entry = Entry(await self._make(spec))
-                except OSError as error:
-                    raise host_failed(error) from error
+                entry = Entry(await self._make(spec))
                 self._entries[spec.lease_hash] = entry
             elif entry.record.spec != spec:
                 raise WrongState("machine_differs", "this lease's machine was made to another specification")
@@ -66,6 +60,7 @@ class LocalDriver(MachineKeeper):
         if directory.exists():
             raise MachineFault("machine_record_damaged", f"{directory} is there, but was not readable at the start")
 
+    @tells_host_failed
     async def start(self, lease_hash: Hash, tell: Tell = nobody) -> Machine:
         async with self._changing(lease_hash) as entry:
             return await self._boot(entry, tell)
@@ -91,6 +86,7 @@ class LocalDriver(MachineKeeper):
             await self._power_off(entry.lease_hash, gently=False)
             await self._move(entry, MachineStatus.FAILED, reason)
 
+    @tells_host_failed
     async def stop(self, lease_hash: Hash) -> Machine:
         self._interrupt_boot(lease_hash)
         async with self._changing(lease_hash) as entry:
@@ -107,9 +103,11 @@ class LocalDriver(MachineKeeper):
                 await self._unpause(entry)  # or it could not hear that it is to shut down
         return await self._power_off(entry.lease_hash, gently)
 
+    @tells_host_failed
     async def reboot(self, lease_hash: Hash, tell: Tell = nobody) -> Machine:
         return await self._restart(lease_hash, tell, gently=True)
 
+    @tells_host_failed
     async def reset(self, lease_hash: Hash, tell: Tell = nobody) -> Machine:
         return await self._restart(lease_hash, tell, gently=False)
 
@@ -119,6 +117,7 @@ class LocalDriver(MachineKeeper):
             await self._move(entry, MachineStatus.PROVISIONING, "restarted by this node")
             return await self._boot(entry, tell)
 
+    @tells_host_failed
     async def pause(self, lease_hash: Hash) -> Machine:
         async with self._changing_up(lease_hash) as entry:
             if entry.record.status is MachineStatus.RUNNING:
@@ -126,6 +125,7 @@ class LocalDriver(MachineKeeper):
                 await self._move(entry, MachineStatus.PAUSED, "paused by this node")
             return self._machine(entry)
 
+    @tells_host_failed
     async def resume(self, lease_hash: Hash) -> Machine:
         async with self._changing_up(lease_hash) as entry:
             if entry.record.status is MachineStatus.PAUSED:
@@ -133,6 +133,7 @@ class LocalDriver(MachineKeeper):
                 await self._move(entry, MachineStatus.RUNNING)
             return self._machine(entry)
 
+    @tells_host_failed
     async def destroy(self, lease_hash: Hash, proof: Proof) -> None:
         if proof.lease_hash != lease_hash:
             raise NotAllowed("wrong_proof", "the proof is of another lease's end, so this machine stays")
@@ -154,6 +155,7 @@ class LocalDriver(MachineKeeper):
         if isinstance(proof, SpareProof) and any(not record.spec.is_spare for record in meant):
             raise NotAllowed("not_a_spare", "the proof says that nobody leased it, but somebody has: it stays")
 
+    @tells_host_failed
     async def execute(self, lease_hash: Hash, command: str, timeout: float) -> ExecResult:
         shell.check_command(command, timeout)
         entry = self._running(lease_hash)
@@ -181,6 +183,7 @@ class LocalDriver(MachineKeeper):
             position = part.position
             await trio.sleep(min(CONSOLE_FOLLOW_SECONDS, deadline - trio.current_time()))
 
+    @tells_host_failed
     async def figures(self, lease_hash: Hash) -> MachineFigures:
         entry = self._up(lease_hash)
         host = await self._host_figures(entry)
@@ -194,23 +197,32 @@ class LocalDriver(MachineKeeper):
             return guest_figures.parse(result.stdout)
         return guest_figures.NOTHING
 
+    @tells_host_failed
     async def adopt(self) -> tuple[Machine, ...]:
-        await trio.to_thread.run_sync(machine_files.sweep, self._root)
+        for path, error in await trio.to_thread.run_sync(machine_files.sweep, self._root):
+            LOG.error("%s can't be removed (%s): it is tried again at the next start", path, error.strerror)
         damaged = []
         for directory in machine_files.machine_directories(self._root):
             try:
-                record = await trio.to_thread.run_sync(state.load, directory)
+                await self._take_over(directory)
             except MachineFault as fault:
                 LOG.error("%s", fault)
                 damaged.append(str(fault))
-                continue
-            if directory.name != record.spec.lease_hash.hex():  # the node died while a spare became a lease's machine
-                await trio.to_thread.run_sync(machine_files.rename, self._root, directory, record.spec.lease_hash)
-            if record.spec.lease_hash not in self._entries:
-                self._entries[record.spec.lease_hash] = entry = Entry(record)
-                await self._adopt(entry)
         self.damaged = tuple(damaged)
         return self.machines()
+
+    async def _take_over(self, directory: Path) -> None:
+        record = await trio.to_thread.run_sync(state.load, directory)
+        lease_hash = record.spec.lease_hash
+        try:
+            if directory.name != lease_hash.hex():  # the node died while a spare became a lease's machine
+                await trio.to_thread.run_sync(machine_files.rename, self._root, directory, lease_hash)
+            if lease_hash not in self._entries:
+                self._entries[lease_hash] = entry = Entry(record)
+                await self._adopt(entry)
+        except OSError as error:
+            message = f"{directory} can't be taken over ({error.strerror}): mend the disk and start the node again"
+            raise MachineFault("machine_record_damaged", message) from error
 
     async def _check_room(self, spec: MachineSpec, least_disk_gb: int) -> None:
         await self._look_at_host()
@@ -227,20 +239,23 @@ class LocalDriver(MachineKeeper):
         if spares:
             self.room_beside_spares = await trio.to_thread.run_sync(host_room.look, self._host_limits, others + spares)
 
+    @tells_host_failed
     async def refresh(self) -> tuple[Machine, ...]:
-        await self._look_at_host()
         async with trio.open_nursery() as nursery:
             for entry in self._entries.values():
                 nursery.start_soon(self._look, entry)
+        await self._look_at_host()  # after the machines, who are looked at also where this fails
         return self.machines()
 
     async def _look(self, entry: Entry) -> None:
-        """Leaves a machine alone that somebody is changing."""
+        """Leaves a machine alone that somebody is changing; what hinders the look at one hinders that of no other."""
         with contextlib.suppress(trio.WouldBlock):
             entry.lock.acquire_nowait()
             try:
                 if self._entries.get(entry.lease_hash) is entry:  # or it was destroyed since this look began
                     await self._look_at(entry)
+            except (MachineFault, OSError) as error:
+                LOG.warning("the machine of lease %s can't be looked at: %s", entry.lease_hash.hex(), error)
             finally:
                 entry.lock.release()
 

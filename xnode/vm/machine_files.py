@@ -134,11 +134,17 @@ def remove(root: Path, lease_hash: Hash) -> None:
         remove_tree(going)
 
 
-def sweep(root: Path) -> None:
-    """Removes what an earlier run was making or removing when it died: never a machine with its name."""
+def sweep(root: Path) -> list[tuple[Path, OSError]]:
+    """Removes what an earlier run was making or removing when it died: never a machine with its name. Returns what the
+    host did not let go."""
+    kept = []
     for path in root.iterdir():
         if path.suffix in (UNFINISHED, _GOING):
-            remove_tree(path)
+            try:
+                remove_tree(path)
+            except OSError as error:
+                kept.append((path, error))
+    return kept
 
 
 def machine_directories(root: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from xnode.vm.asyncio_thread import AsyncioThread, open_asyncio_thread
 from xnode.vm.boot import Boot
 from xnode.vm.cgroups import Limit
 from xnode.vm.driver import MOVED_IN, Tell
+from xnode.vm.host_fault import tells_host_failed
 from xnode.vm.host_figures import HostFigures
 from xnode.vm.host_room import Tenant
 from xnode.vm.internet import Internet
@@ -95,10 +96,12 @@ class QemuDriver(SpareDriver):
         """Whether its user is one of its own: it may have been made before that was so."""
         return record.uid not in (0, self._user.uid)
 
+    @tells_host_failed
     async def refresh(self) -> tuple[Machine, ...]:
-        await trio.to_thread.run_sync(self._cgroups.sweep)
         await trio.to_thread.run_sync(self._internet.tend, self._clock())
-        return await super().refresh()
+        machines = await super().refresh()
+        await trio.to_thread.run_sync(self._cgroups.sweep)
+        return machines
 
     def _tenant(self, entry: Entry) -> Tenant:
         made, disk = entry.record, self._run_directory(entry.lease_hash) / DISK
@@ -200,9 +203,9 @@ class QemuDriver(SpareDriver):
             await self._note_end(entry, "its QEMU ended")
         elif entry.record.status in UP:
             run = self._run_directory(entry.lease_hash)
-            console.trim(run / CONSOLE)
             with contextlib.suppress(MachineFault):  # a busy monitor is no proof of anything
                 await self._note_status(entry, await self._thread.run(qmp.status, run))
+            console.trim(run / CONSOLE)
 
     def _is_alive(self, entry: Entry) -> bool:
         return is_alive(_process(entry))

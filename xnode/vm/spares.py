@@ -25,6 +25,7 @@ from xnode.core.machine import Machine, MachineSpec, MachineStatus
 from xnode.core.values import Hash, PublicKey
 from xnode.vm import arrival, machine_files, qmp, shell, ssh_keys, state
 from xnode.vm.durable import write_file
+from xnode.vm.host_fault import tells_host_failed
 from xnode.vm.limits import ARRIVAL_SECONDS, DISK_GB_MIN
 from xnode.vm.local_driver import LocalDriver
 from xnode.vm.machine_keeper import Entry
@@ -42,9 +43,11 @@ class SpareDriver(LocalDriver):
     has_pool = True
     _maker: MachineMaker
 
+    @tells_host_failed
     async def full_image(self, image: str) -> str:
         return await self._maker.full_name(image or self._default_image())
 
+    @tells_host_failed
     async def take(self, spare: Hash, spec: MachineSpec) -> Machine:
         check_access_key(spec)
         async with self._creating:
