@@ -1,4 +1,8 @@
-"""Collecting signed time: asks all listed timekeepers at once until enough have answered well (protocol section 7)."""
+"""Collecting signed time: asks the listed timekeepers until enough have answered well (protocol section 7).
+
+A block holds 20 attestations and a network may list 100 timekeepers: 20 are asked at once, those first of whom we know
+where they are, and 20 more each second, so that it does not matter which of them are down.
+"""
 
 from collections.abc import Callable
 from typing import Final
@@ -17,9 +21,45 @@ from xnode.roles.timekeeper import Timekeeper
 
 ATTEST_METHOD: Final = "attest"
 ASK_SECONDS_MAX: Final = 10.0
+WAVE_SECONDS: Final = 1.0  # before the next ones are asked too, as many as a block holds
 LINGER_SECONDS: Final = 0.5  # for those that are slower than the quorum: the median is better with them
+FAULTS_NAMED_MAX: Final = 20  # of those that did not attest
 
 Args = tuple[Plain, ...]
+
+
+class Gathering:
+    """What has come together; it ends soon after there is enough."""
+
+    def __init__(self, needed: int, scope: trio.CancelScope) -> None:
+        self._needed = needed
+        self._scope = scope
+        self._good: list[Attestation] = []
+        self._enough = trio.Event()
+        self.faults: list[str] = []
+
+    def take(self, attestation: Attestation) -> None:
+        """A good one."""
+        self._good.append(attestation)
+        if len(self._good) == self._needed:
+            self._enough.set()
+            self._scope.deadline = min(self._scope.deadline, trio.current_time() + LINGER_SECONDS)
+
+    async def is_done_within(self, seconds: float) -> bool:
+        """Waits so long for there to be enough."""
+        with trio.move_on_after(seconds):
+            await self._enough.wait()
+        return self._enough.is_set()
+
+    def result(self) -> tuple[Attestation, ...]:
+        """As many as a block holds; raises Unavailable(no_timekeepers)."""
+        if len(self._good) < self._needed:
+            more = len(self.faults) - FAULTS_NAMED_MAX
+            reasons = "; ".join(self.faults[:FAULTS_NAMED_MAX]) or "no answer in time"
+            told = f"{reasons}; and {more} more" if more > 0 else reasons
+            message = f"{len(self._good)} of {self._needed} timekeepers attested: {told}"
+            raise Unavailable("no_timekeepers", message, retryable=True)
+        return tuple(self._good[:ATTESTATIONS_MAX])
 
 
 class Attesting:
@@ -60,45 +100,34 @@ class Attesting:
 
     def reachable(self) -> int:
         """How many listed timekeepers have told where they are, this node included."""
-        known = 0
-        for key in self._charter().timekeepers.keys:
-            try:
-                self._contacts.find(Address(key))
-                known += 1
-            except PeerFault:
-                continue
-        return known
+        return sum(self._is_known(key) for key in self._charter().timekeepers.keys)
 
     async def _gather(self, lease_hash: Hash, needed: int) -> tuple[Attestation, ...]:
-        good: list[Attestation] = []
-        faults: list[str] = []
         with trio.move_on_after(ASK_SECONDS_MAX) as scope:
+            gathering = Gathering(needed, scope)
             async with trio.open_nursery() as nursery:
-                for key in self._charter().timekeepers.keys[:ATTESTATIONS_MAX]:
-                    nursery.start_soon(self._ask, key, lease_hash, needed, good, faults, scope)
-        if len(good) < needed:
-            reasons = "; ".join(faults) or "no answer in time"
-            message = f"{len(good)} of {needed} timekeepers attested: {reasons}"
-            raise Unavailable("no_timekeepers", message, retryable=True)
-        return tuple(good[:ATTESTATIONS_MAX])
+                for number, key in enumerate(self._listed()):
+                    nursery.start_soon(self._ask, key, lease_hash, gathering, number // ATTESTATIONS_MAX * WAVE_SECONDS)
+        return gathering.result()
 
-    async def _ask(
-        self,
-        key: PublicKey,
-        lease_hash: Hash,
-        needed: int,
-        good: list[Attestation],
-        faults: list[str],
-        scope: trio.CancelScope,
-    ) -> None:
+    def _listed(self) -> list[PublicKey]:
+        """All timekeepers, those first of whom we know where they are."""
+        return sorted(self._charter().timekeepers.keys, key=lambda key: not self._is_known(key))
+
+    def _is_known(self, key: PublicKey) -> bool:
         try:
-            attestation = await self._attestation_of(key, lease_hash)
-        except Fault as fault:
-            faults.append(f"{key.hex()[:12]}: {fault}")
+            self._contacts.find(Address(key))
+        except PeerFault:
+            return False
+        return True
+
+    async def _ask(self, key: PublicKey, lease_hash: Hash, gathering: Gathering, delay: float) -> None:
+        if delay and await gathering.is_done_within(delay):
             return
-        good.append(attestation)
-        if len(good) == needed:
-            scope.deadline = min(scope.deadline, trio.current_time() + LINGER_SECONDS)
+        try:
+            gathering.take(await self._attestation_of(key, lease_hash))
+        except Fault as fault:
+            gathering.faults.append(f"{key.hex()[:12]}: {fault}")
 
     async def _attestation_of(self, key: PublicKey, lease_hash: Hash) -> Attestation:
         if self._timekeeper is not None and self._timekeeper.is_listed and self._contacts.is_own(Address(key)):
