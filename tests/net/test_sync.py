@@ -348,6 +348,44 @@ async def test_a_log_without_end_costs_ever_less_and_holds_nobody_up(
     assert len(sessions) <= SKIMS_MAX + 1 + QUIET_SECONDS / INTERVAL_SECONDS
 
 
+async def test_a_block_that_is_held_again_and_again_is_no_gain(nursery: trio.Nursery, autojump_clock: object) -> None:
+    network = MemoryNetwork(nursery)
+    a, b, liar = Node(network, "a"), Node(network, "b"), network.host("liar")
+    sessions = []
+
+    async def serve(stream: Stream) -> None:
+        sessions.append(trio.current_time())
+        await say_different(stream, 10**6)
+        await read_record(stream, 1000)
+        await trio.sleep(0.05)
+        await write_record(stream, (sync_plan.BLOCKS, (toy_block(7, 5),), len(sessions), True))
+
+    liar.serve(sync.PROTOCOL, serve)
+    network.connect(a.host, liar)
+    network.connect(a.host, b.host)
+    nursery.start_soon(a.sync.run)
+    with trio.fail_after(QUIET_SECONDS + 1):
+        while not a.sync.is_met():  # noqa: ASYNC110  as who writes on the ledger waits for it
+            await trio.sleep(0.25)
+    await trio.sleep(100 - trio.current_time())
+    assert len(sessions) <= 100 / INTERVAL_SECONDS + 1
+
+
+async def test_who_gets_much_that_must_wait_first_goes_on_soon(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    monkeypatch.setattr(sync_plan, "SESSION_BLOCKS_MAX", 1_000)
+    a, b = two_nodes(nursery)
+    for owner in range(400):
+        b.ledger.grow(owner, 10)
+    first = {toy_block(owner, 1) for owner in range(400)}  # in earnest of other parts, and brought by another peer
+    b.ledger.arrivals.sort(key=first.__contains__)
+    a.host.network.connect(a.host, b.host)
+    nursery.start_soon(a.sync.run)
+    await trio.sleep(3 * SKIM_SECONDS + 1)
+    assert a.ledger.heads == b.ledger.heads
+
+
 async def test_parts_are_split_between_peers_and_each_block_comes_once(
     nursery: trio.Nursery, autojump_clock: object
 ) -> None:

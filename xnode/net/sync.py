@@ -59,6 +59,7 @@ class Sync:
         self._kicked = Pulse()
         self._peer: PeerId | None = None
         self._busy: set[PeerId] = set()
+        self._followed: set[PeerId] = set()  # to the end of their log, in vain: what is left must be compared
         self.counters: Counter[str] = Counter()
         self._serving = Serving(source, self.counters)
         host.serve(PROTOCOL, self._serving.serve)
@@ -133,6 +134,7 @@ class Sync:
         if len(self._busy) >= limit:
             return None
         peers, now = [peer.peer_id for peer in self._host.peers()], trio.current_time()
+        self._followed.intersection_update(peers)
         if not self._rota.may_ask(peers, now, self._busy):  # spares reading our digest
             return None
         return self._rota.next(peers, now, self._source.extent().digest, self._busy)
@@ -174,6 +176,9 @@ class Sync:
         return self._shares.take(peer_id, wanted, preferred, min(1 + others, SESSIONS_MAX))
 
     def _resume(self, peer_id: PeerId, share: frozenset[int], ours: int, theirs: Summary) -> Resume | None:
+        if peer_id in self._followed:
+            self._followed.discard(peer_id)
+            return None
         return plan.resume_from(self._sink.resume(peer_id), share, ours, theirs)
 
     async def _send_frontiers(self, stream: Stream, share: list[int]) -> tuple[int, int]:
@@ -225,6 +230,8 @@ class Sync:
                 asking = await self._land(asking, *landing.popleft())
         for judging, reached in landing:
             asking = await self._land(asking, judging, reached)
+        if resume is not None and asking.is_last and not asking.taken.applied:
+            self._followed.add(stream.peer_id)
         has_got_on = resume is not None and asking.after > resume.after
         return _end_of(asking, trio.current_time() > makes_way_at, is_whole, has_got_on)
 
@@ -236,12 +243,13 @@ class Sync:
 
 
 def _end_of(asking: Asking, is_late: bool, is_whole: bool, has_got_on: bool) -> SessionEnd:
+    """Blocks that are held are no gain: a peer can send the same ones for ever."""
     if is_late and asking.received < SLOW_BLOCKS:
         return SessionEnd.SLOW
-    if not asking.taken.applied and not asking.taken.held:
-        if has_got_on and not asking.is_last:
-            return SessionEnd.SKIMMED
-        return SessionEnd.FRUITLESS if is_whole else SessionEnd.BUSY
-    if not asking.is_last or asking.follows or (not is_whole and asking.taken.applied):
-        return SessionEnd.MORE
-    return SessionEnd.CAUGHT_UP if is_whole else SessionEnd.BUSY
+    if asking.taken.applied:
+        return SessionEnd.CAUGHT_UP if is_whole and asking.is_last else SessionEnd.MORE
+    if has_got_on and not asking.is_last:
+        return SessionEnd.SKIMMED
+    if not is_whole or not asking.is_last:
+        return SessionEnd.BUSY
+    return SessionEnd.CAUGHT_UP if asking.taken.held else SessionEnd.FRUITLESS
