@@ -55,6 +55,36 @@ def test_a_claim_that_nothing_follows_is_believed_once_and_briefly() -> None:
     assert progress.phase(True, over + subject.CLAIM_REST_SECONDS) is Phase.CATCHING_UP
 
 
+def test_a_trickle_does_not_keep_a_claim_alive() -> None:
+    progress = SyncProgress(0.0)
+    progress.on_met()
+    catching_up = 0
+    for second in range(3_000):
+        now = float(second)
+        progress.on_target(10**6, 7, now)
+        if second % 9 == 0:
+            progress.on_applied(1, now)
+        catching_up += progress.phase(True, now) is Phase.CATCHING_UP
+    assert catching_up <= 5 * subject.STALL_SECONDS  # 3,000 s hold five rests
+
+
+def test_a_trickle_does_not_keep_a_node_starting() -> None:
+    progress = SyncProgress(0.0)
+    for second in range(int(subject.START_SECONDS_MAX)):
+        progress.on_applied(1, float(second))
+    assert progress.phase(True, subject.START_SECONDS_MAX) is Phase.SETTLED
+
+
+def test_as_long_as_enough_blocks_follow_a_claim_it_is_believed() -> None:
+    progress = SyncProgress(0.0)
+    progress.on_met()
+    progress.on_target(10**6, 7, 0.0)
+    for turn in range(1, 20):
+        now = turn * (subject.STALL_SECONDS - 1)
+        progress.on_applied(subject.RENEWAL_BLOCKS, now)
+        assert progress.phase(True, now) is Phase.CATCHING_UP
+
+
 def test_a_stall_ends_catching_up() -> None:
     progress = SyncProgress(0.0)
     progress.on_applied(subject.BEHIND_BLOCKS, 10.0)

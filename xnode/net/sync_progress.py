@@ -3,13 +3,14 @@
 | phase | event | next |
 |---|---|---|
 | starting | a session showed that a peer has nothing more for us | settled |
-| starting | nobody is connected for ALONE_SECONDS, or nothing came for START_SECONDS_MAX | settled |
+| starting | nobody is connected for ALONE_SECONDS, or little came for START_SECONDS_MAX | settled |
 | any | BEHIND_BLOCKS applied since we were last settled | catching_up |
 | any | a peer claims to have BEHIND_BLOCKS more, and no such claim was idle within CLAIM_REST_SECONDS | catching_up |
-| catching_up | a session showed that a peer has nothing more for us, or nothing came for STALL_SECONDS | settled |
+| catching_up | a session showed that a peer has nothing more for us, or little came for STALL_SECONDS | settled |
 
-What a peer merely claims is believed for STALL_SECONDS, and if nothing follows then, no claim is for a while: so who
-lies about it can hold up this node's votes for a small part of the time only.
+Little is fewer than RENEWAL_BLOCKS. What a peer merely claims is believed for STALL_SECONDS, and if little follows
+then, no claim is for a while: so who lies about it can hold up this node's votes for a small part of the time only, or
+pays with RENEWAL_BLOCKS good blocks for each STALL_SECONDS.
 """
 
 from collections import deque
@@ -21,6 +22,7 @@ START_SECONDS_MAX: Final = 60.0
 STALL_SECONDS: Final = 15.0
 CLAIM_REST_SECONDS: Final = 600.0
 BEHIND_BLOCKS: Final = 1_000
+RENEWAL_BLOCKS: Final = 64  # after which it is seen that blocks come; a node that is behind applies more in a second
 RATE_SECONDS: Final = 10.0  # over which the rate is taken
 SAMPLES_MAX: Final = 256
 
@@ -49,7 +51,8 @@ class SyncProgress:
     def __init__(self, now: float) -> None:
         self._phase = Phase.STARTING
         self._began = now
-        self._came_at = now
+        self._came_at = now  # when RENEWAL_BLOCKS had come, or what they are waited for began
+        self._since_came = 0
         self._alone_since: float | None = now
         self._since_settled = 0
         self._target = 0
@@ -61,18 +64,24 @@ class SyncProgress:
         """A peer that we fetch from says how many blocks it has."""
         self._target = max(self._target, blocks)
         if blocks >= ours + BEHIND_BLOCKS and now >= self._believes_at and self._phase is not Phase.CATCHING_UP:
-            self._phase, self._is_claimed, self._came_at = Phase.CATCHING_UP, True, now
+            self._is_claimed = True
+            self._catch_up(now)
 
     def on_applied(self, count: int, now: float) -> None:
         """So many fetched blocks were new and good."""
         if not count:
             return
-        self._came_at = now
-        self._is_claimed = False
         self._since_settled += count
+        self._since_came += count
         self._samples.append((now, count))
-        if self._since_settled >= BEHIND_BLOCKS:
-            self._phase = Phase.CATCHING_UP
+        if self._since_came >= RENEWAL_BLOCKS:
+            self._came_at, self._since_came, self._is_claimed = now, 0, False
+        if self._since_settled >= BEHIND_BLOCKS and self._phase is not Phase.CATCHING_UP:
+            self._is_claimed = False
+            self._catch_up(now)
+
+    def _catch_up(self, now: float) -> None:
+        self._phase, self._came_at, self._since_came = Phase.CATCHING_UP, now, 0
 
     def on_met(self) -> None:
         """A session has shown that a peer has nothing more for us."""
