@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from tests.support.streams import MemoryHost, MemoryNetwork
+from tests.support.toy_ledger import ToyLedger
 from xnode.core.codec import Plain, decode, encode
 from xnode.core.faults import PeerFault
 from xnode.net import state_plan
@@ -14,6 +15,8 @@ from xnode.net.sessions import read_record, session, write_record
 from xnode.net.state_plan import Answer, Question, Search, parse_answer, parse_question
 from xnode.net.state_sync import STATE_PROTOCOL, StateFirst, StateLedger, StateSync
 from xnode.net.streams import Stream
+from xnode.net.sync import Phase, Sync
+from xnode.net.sync_progress import ALONE_SECONDS
 from xnode.net.sync_rota import SessionEnd
 
 BLOCK_BYTES = 300
@@ -131,6 +134,33 @@ async def test_run_asks_everybody_and_the_ledger_waits_for_it(nursery: trio.Nurs
     nodes[2].chain.chain.append(toy_block(90))
     await trio.sleep(21)
     assert len(nodes[0].chain.chain) == 91
+
+
+async def test_a_node_is_not_alone_while_the_state_chain_of_its_peers_is_fetched(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    network = MemoryNetwork(nursery)
+    a, slow = Node(network, "a", ToyChain(1)), network.host("slow")
+
+    async def stall(_stream: Stream) -> None:
+        await trio.sleep_forever()
+
+    slow.serve(STATE_PROTOCOL, stall)
+    network.connect(a.host, slow)
+    ledger = ToyLedger()
+    view = StateFirst(a.host, a.sync)
+    sync = Sync(view, ledger, ledger, lambda: bool(a.host.peers()))
+    nursery.start_soon(a.sync.run)
+    nursery.start_soon(sync.run)
+    await trio.sleep(2 * ALONE_SECONDS)
+    assert view.peers() == []
+    assert sync.phase() is Phase.STARTING
+    assert sync.progress().phase is Phase.STARTING
+    await a.host.disconnect(slow.peer_id)
+    await trio.sleep(1)
+    assert sync.phase() is Phase.STARTING  # since when it is alone is seen now
+    await trio.sleep(ALONE_SECONDS)
+    assert sync.phase() is Phase.SETTLED
 
 
 async def test_a_peer_that_does_not_speak_it_is_met_all_the_same(nursery: trio.Nursery) -> None:

@@ -6,7 +6,7 @@ of its own, so that a slow one costs the others nothing but the parts that it ho
 """
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import trio
@@ -46,10 +46,16 @@ class SyncState(NamedTuple):
 
 
 class Sync:
-    """Serves from the start; `run` must run as a task to fetch. `counters` counts sessions, blocks and faults."""
+    """Serves from the start; `run` must run as a task to fetch. `counters` counts sessions, blocks and faults.
 
-    def __init__(self, host: StreamHost, source: SyncSource, sink: SyncSink) -> None:
+    `has_peers` is whether anybody is connected, also who is not asked yet: a node with such a peer is not alone.
+    """
+
+    def __init__(
+        self, host: StreamHost, source: SyncSource, sink: SyncSink, has_peers: Callable[[], bool] | None = None
+    ) -> None:
         self._host = host
+        self._has_peers = has_peers or (lambda: bool(host.peers()))
         self._source = source
         self._sink = sink
         self._rota = Rota()
@@ -71,14 +77,13 @@ class Sync:
 
     def progress(self) -> Progress:
         """How far sync is."""
-        has_peers = bool(self._host.peers())
-        return self._tracker().look(self._source.extent().blocks, has_peers, trio.current_time())
+        return self._tracker().look(self._source.extent().blocks, self._has_peers(), trio.current_time())
 
     def phase(self) -> Phase:
         """Whether the ledger is being filled."""
         now = trio.current_time()
         if self._phase is None or now >= self._phase[0] + PHASE_KEPT:  # asked for every block that lands
-            self._phase = (now, self._tracker().phase(bool(self._host.peers()), now))
+            self._phase = (now, self._tracker().phase(self._has_peers(), now))
         return self._phase[1]
 
     def is_met(self) -> bool:

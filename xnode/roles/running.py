@@ -108,7 +108,7 @@ class Roles:
     def __init__(
         self, key: SigningKey, genesis: Genesis, store: Store, topics: Topics, outside: Outside, settings: Settings
     ) -> None:
-        network, clock, rpc = outside.network, outside.clock, outside.rpc
+        network, clock, rpc, host = outside.network, outside.clock, outside.rpc, outside.handshake.host
         self._outside = outside
         self._settings = settings
         self._genesis = genesis
@@ -118,9 +118,9 @@ class Roles:
         self.log = LeaseLog(clock)
         self.replica = Replica(store, genesis, clock, network.publish)
         self.governance = Governance(store, genesis, clock, network.publish)
-        self.state_sync = StateSync(outside.handshake.host, self.governance)
+        self.state_sync = StateSync(host, self.governance)
         intake = BulkIntake(store, genesis, self.replica, outside.checker)
-        self.sync = Sync(StateFirst(outside.handshake.host, self.state_sync), LedgerSource(store), intake)
+        self.sync = Sync(StateFirst(host, self.state_sync), LedgerSource(store), intake, lambda: bool(host.peers()))
         in_step = InStep(self.sync, network, outside.handshake)
         self.author = Author(key, store, genesis, self.replica, outside.worker, clock, in_step)
         self.contacts = Contacts(
@@ -140,7 +140,7 @@ class Roles:
         self.reclaiming = Reclaiming(store, genesis, self.author, self.attesting, self.log, clock)
         dial = self.driver.dial_ssh if self.driver else None
         access = HostAccess(store, self._address, dial) if dial else None
-        self.tunnels = Tunnels(outside.handshake.host, genesis.network_key, access, outside.random, settings.tunnels)
+        self.tunnels = Tunnels(host, genesis.network_key, access, outside.random, settings.tunnels)
         self.tunnelling = Tunnelling(store, genesis, key, self.contacts, self.tunnels, dial, clock)
         self.catch_up = CatchUp(
             store,
