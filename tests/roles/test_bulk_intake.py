@@ -17,7 +17,7 @@ from xnode.core.genesis import Genesis
 from xnode.core.held import Held
 from xnode.core.ledger import Effects
 from xnode.core.values import U64_MAX
-from xnode.net import sync_plan
+from xnode.net import sync_plan, sync_rounds
 from xnode.net.streams import PeerId
 from xnode.net.sync import Sync
 from xnode.net.sync_plan import Resume, Taken
@@ -149,6 +149,25 @@ async def test_a_node_killed_in_the_middle_goes_on_where_its_ledger_is(
         pass
     assert again.digest == server.digest
     assert server.sync.counters["served_blocks"] == 1_500  # none came twice
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limits", [("FRONTIERS_SENT",), ("WANTED_MAX", "SESSION_BLOCKS_MAX")])
+async def test_sessions_too_small_for_what_blocks_wait_for_get_there_all_the_same(
+    tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, limits: tuple[str, ...]
+) -> None:
+    for limit in limits:
+        monkeypatch.setattr(sync_plan, limit, 3)
+    monkeypatch.setattr(sync_rounds, "BUCKETS_MIN", 1)
+    network, wires = MemoryNetwork(nursery), make_wires(300, 30)
+    server, node = Node(tmp_path / "s", network), Node(tmp_path / "a", network)
+    await server.take(wires)
+    await node.take(wires[:150])
+    ends = []
+    while len(ends) < 300 and SessionEnd.EQUAL not in ends:
+        ends.append(await node.sync.fetch(server.host.peer_id))
+    assert node.digest == server.digest
+    assert not {SessionEnd.CAUGHT_UP, SessionEnd.FRUITLESS} & set(ends[:-2])
 
 
 async def test_what_is_not_landed_yet_is_not_noted_as_fetched(tmp_path: Path) -> None:

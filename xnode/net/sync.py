@@ -22,6 +22,7 @@ from xnode.net.sync_port import Judging, SyncSink, SyncSource
 from xnode.net.sync_progress import Phase, Progress, SyncProgress
 from xnode.net.sync_ranges import PARTS_ASKED_MAX, Shares, buckets_of, differing, pack_buckets
 from xnode.net.sync_rota import Rota, SessionEnd
+from xnode.net.sync_rounds import Rounds
 from xnode.net.sync_serving import SESSION_SECONDS_MAX, STEP_SECONDS_MAX, Serving, receive, send
 
 __all__ = ["STEP_SECONDS_MAX", "Phase", "Sync", "SyncSink", "SyncSource", "SyncState"]
@@ -60,6 +61,7 @@ class Sync:
         self._sink = sink
         self._rota = Rota()
         self._shares = Shares()
+        self._rounds = Rounds()
         self._progress: SyncProgress | None = None
         self._phase: tuple[float, Phase] | None = None
         self._kicked = Pulse()
@@ -140,6 +142,7 @@ class Sync:
             return None
         peers, now = [peer.peer_id for peer in self._host.peers()], trio.current_time()
         self._followed.intersection_update(peers)
+        self._rounds.keep(peers)
         if not self._rota.may_ask(peers, now, self._busy):  # spares reading our digest
             return None
         return self._rota.next(peers, now, self._source.extent().digest, self._busy)
@@ -166,12 +169,26 @@ class Sync:
             resume = None if self._sink.is_crowded() else self._resume(peer_id, share, ours.blocks, theirs)
             if resume is not None:
                 await send(stream, (plan.FOLLOW, *resume))
-                return await self._pull(stream, resume, is_whole=False)  # only an exact session misses nothing
-            differ, sent = await self._send_frontiers(stream, sorted(share))
-            is_whole = len(share) == len(wanted) and sent == differ
-            if not differ:
-                return SessionEnd.FRUITLESS if is_whole else SessionEnd.BUSY
-            return await self._pull(stream, None, is_whole)
+                asking, is_late = await self._pull(stream, resume)
+                if asking.is_last and not asking.taken.applied:
+                    self._followed.add(peer_id)
+                return _end_of(asking, is_late, False, asking.after > resume.after)  # only exact ones miss nothing
+            return await self._fetch_exact(stream, sorted(share), len(share) == len(wanted))
+
+    async def _fetch_exact(self, stream: Stream, share: list[int], is_all: bool) -> SessionEnd:
+        """Asks for what is above our frontiers in parts that differ; `is_all` where no others do."""
+        differ = await self._ask_buckets(stream, share)
+        if not differ:
+            await send(stream, ())
+            return SessionEnd.FRUITLESS if is_all else SessionEnd.BUSY
+        frontiers, buckets = await self._frontiers_of(self._rounds.order(stream.peer_id, differ))
+        await send(stream, (plan.EXACT, pack_buckets(buckets)))
+        for page in plan.frontier_pages(frontiers):
+            await send(stream, page)
+        is_whole = self._rounds.is_whole(stream.peer_id, differ, buckets)
+        asking, is_late = await self._pull(stream, None)
+        self._rounds.on_end(stream.peer_id, buckets, is_whole, asking.is_last, asking.taken.applied)
+        return _end_of(asking, is_late, is_all and is_whole, False)
 
     def _share(self, peer_id: PeerId, wanted: Sequence[int]) -> frozenset[int]:
         peers = [peer.peer_id for peer in self._host.peers()]
@@ -186,8 +203,8 @@ class Sync:
             return None
         return plan.resume_from(self._sink.resume(peer_id), share, ours, theirs)
 
-    async def _send_frontiers(self, stream: Stream, share: list[int]) -> tuple[int, int]:
-        """Tells what we have of buckets that differ; returns how many do, and of how many it told."""
+    async def _ask_buckets(self, stream: Stream, share: list[int]) -> list[int]:
+        """The buckets of these parts that differ."""
         wanted: list[int] = []
         for start in range(0, len(share), PARTS_ASKED_MAX):
             parts = tuple(share[start : start + PARTS_ASKED_MAX])
@@ -195,30 +212,26 @@ class Sync:
             theirs = plan.parse_buckets(await receive(stream, plan.SMALL_BYTES_MAX), len(parts))
             numbers = [bucket for part in parts for bucket in buckets_of(part)]
             wanted += [numbers[index] for index in differing(self._source.buckets(parts), theirs)]
-        if not wanted:
-            await send(stream, ())
-            return 0, 0
-        frontiers, buckets = await self._frontiers_of(wanted)
-        await send(stream, (plan.EXACT, pack_buckets(buckets)))
-        for page in plan.frontier_pages(frontiers):
-            await send(stream, page)
-        return len(wanted), len(buckets)
+        return wanted
 
     async def _frontiers_of(self, buckets: list[int]) -> tuple[list[Frontier], list[int]]:
-        """Our frontiers of the first of these buckets, as many as one session may carry."""
-        found: list[Frontier] = []
-        for count, bucket in enumerate(buckets):
-            if len(found) >= plan.FRONTIERS_SENT:
-                return found, buckets[:count]
-            for number, frontier in enumerate(self._source.frontiers([bucket])):
-                found.append(frontier)
-                if number % 256 == 255:
+        """Our frontiers, sorted, of the first of these buckets, as many as one session may carry."""
+        found: dict[int, list[Frontier]] = {}
+        count = 0
+        for bucket in buckets:
+            if count >= plan.FRONTIERS_SENT:
+                break
+            rows = found[bucket] = []
+            for frontier in self._source.frontiers([bucket]):
+                rows.append(frontier)
+                if len(rows) % 256 == 0:
                     await trio.lowlevel.checkpoint()
+            count += len(rows)
             await trio.lowlevel.checkpoint()
-        return found, buckets
+        return [frontier for bucket in sorted(found) for frontier in found[bucket]], list(found)
 
-    async def _pull(self, stream: Stream, resume: Resume | None, is_whole: bool) -> SessionEnd:
-        """Fetches what was asked for; `is_whole` where that is all that differs."""
+    async def _pull(self, stream: Stream, resume: Resume | None) -> tuple[Asking, bool]:
+        """Fetches what was asked for; also whether it made way because it took long."""
         makes_way_at = trio.current_time() + SESSION_SECONDS
         asking = Asking(resume is not None, after=resume.after if resume else 0)
         landing: deque[tuple[Judging, Resume | None]] = deque()
@@ -235,10 +248,7 @@ class Sync:
                 asking = await self._land(asking, *landing.popleft())
         for judging, reached in landing:
             asking = await self._land(asking, judging, reached)
-        if resume is not None and asking.is_last and not asking.taken.applied:
-            self._followed.add(stream.peer_id)
-        has_got_on = resume is not None and asking.after > resume.after
-        return _end_of(asking, trio.current_time() > makes_way_at, is_whole, has_got_on)
+        return asking, trio.current_time() > makes_way_at
 
     async def _land(self, asking: Asking, judging: Judging, reached: Resume | None) -> Asking:
         taken = await judging.land(reached)

@@ -11,8 +11,7 @@
 | fruitless: it differs and had nothing for us | after 10 s, doubled each time up to 160 s |
 | slow, fault | after 20 s, doubled each time up to 640 s |
 
-Equal, caught_up and fruitless are the ends of a peer that has told all it has; who was asked for a part has not, if it
-was because others are asked for the rest.
+Equal, caught_up and fruitless are the ends of a peer that has told all it has; who was asked for a part has not.
 """
 
 from collections.abc import Collection, Sequence
