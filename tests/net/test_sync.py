@@ -6,38 +6,20 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.streams import MemoryHost, MemoryNetwork, stream_pair
-from tests.support.toy_ledger import ToyLedger, account, toy_block
+from tests.support.streams import MemoryNetwork, stream_pair
+from tests.support.sync_node import Node, say_different, two_nodes
+from tests.support.toy_ledger import account, toy_block
 from xnode.core.faults import PeerFault
 from xnode.net import sync, sync_plan
 from xnode.net.sessions import read_record, write_record
 from xnode.net.streams import Stream
 from xnode.net.sync import Sync
-from xnode.net.sync_ranges import PARTS_BYTES
 from xnode.net.sync_rota import SessionEnd
 
 
 @pytest.fixture(autouse=True)
 def virtual_time(autojump_clock: object) -> None:
     """No deadline of a session passes because the machine is slow."""
-
-
-class Node:
-    """A host with a toy ledger and its sync."""
-
-    def __init__(self, network: MemoryNetwork, name: str, breath: bool = False) -> None:
-        self.host: MemoryHost = network.host(name)
-        self.ledger = ToyLedger(breath)
-        self.sync = Sync(self.host, self.ledger, self.ledger)
-
-    async def fetch(self, other: "Node | MemoryHost") -> SessionEnd:
-        host = other.host if isinstance(other, Node) else other
-        return await self.sync.fetch(host.peer_id)
-
-
-def two_nodes(nursery: trio.Nursery, breath: bool = False) -> tuple[Node, Node]:
-    network = MemoryNetwork(nursery)
-    return Node(network, "a"), Node(network, "b", breath)
 
 
 async def test_equal_ledgers_exchange_digests_only(nursery: trio.Nursery) -> None:
@@ -141,18 +123,6 @@ async def test_a_stalling_peer_is_left_and_the_next_one_served(nursery: trio.Nur
     await trio.sleep(sync.STEP_SECONDS_MAX + 1)
     assert a.ledger.height(account(1)) == 10
     assert a.sync.counters["fault_peer_too_slow"] == 1
-
-
-async def say_different(stream: Stream, blocks: int = 0) -> None:
-    """Every part differs from everybody's; says no to no question."""
-    await read_record(stream, 1000)
-    await write_record(stream, (sync_plan.DIFFERENT, b"x" * PARTS_BYTES, blocks, blocks))
-    while (record := await read_record(stream, 100_000))[0] == sync_plan.ASK_BUCKETS:
-        assert isinstance(record[1], tuple)
-        await write_record(stream, (sync_plan.BUCKETS, b"x" * (PARTS_BYTES * len(record[1]))))
-    if record[0] == sync_plan.EXACT:
-        while not (await read_record(stream, 100_000))[2]:
-            pass
 
 
 async def serve_pages(stream: Stream, *pages: tuple[tuple[bytes, ...], bool]) -> None:

@@ -3,8 +3,8 @@
 import pytest
 import trio
 
-from tests.net.test_sync import Node, say_different, two_nodes
 from tests.support.streams import MemoryNetwork
+from tests.support.sync_node import Node, say_different, two_nodes
 from tests.support.toy_ledger import toy_block
 from xnode.net import sync, sync_plan
 from xnode.net.sessions import read_record, write_record
