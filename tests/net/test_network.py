@@ -6,14 +6,21 @@ import socket
 import threading
 import time
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 import psutil
 import pytest
 import trio
+from zeroconf import Zeroconf
 
 from tests.support.nodes import eventually, listening_topic, open_node
 from xnode.core.faults import CallerFault, OperatorFault, PeerFault
+from xnode.core.values import Hash
+from xnode.net.handshake import Handshake, Hello
+from xnode.net.hardening import swarm_of
+from xnode.net.mdns import SERVICE_TYPE, _look_up, _Names
 from xnode.net.network import Network
+from xnode.net.rpc import Rpc
 from xnode.net.streams import PeerId, Stream
 
 pytestmark = pytest.mark.slow
@@ -323,6 +330,38 @@ async def test_random_bytes_on_every_protocol_harm_nobody() -> None:
         assert await ask(friend, a) == b"ping"
         await friend.publish("t", b"still there?")
         await eventually(lambda: got == [b"still there?"])
+
+
+async def test_a_peer_that_answers_nonsense_ends_nothing() -> None:
+    """Before any hello: its answer to the choice of a protocol is no text."""
+
+    async def nonsense(stream: Any) -> None:
+        await stream.write(b"\x13/multistream/1.0.0\n" + b"\x02\xff\n")
+        await trio.sleep(1)
+
+    async with open_node(1) as a, open_node(2, peers=a.addresses) as evil:
+        await eventually(lambda: bool(a.peers()))
+        swarm_of(evil._host).set_stream_handler(nonsense)
+        with pytest.raises(PeerFault, match="nonsense") as caught:
+            await a.open_stream(evil.peer_id, "/echo/1")
+        assert caught.value.code == "peer_unreachable"
+        handshake = Handshake(a, Rpc(a), Hello("test", Hash(bytes(32)), "1"))
+        with trio.move_on_after(1):
+            await handshake.run()
+        assert handshake.greeted() == ()
+
+
+@pytest.mark.parametrize("name", ["foo._http._tcp.local.", f"a\x01b.{SERVICE_TYPE}", ".", SERVICE_TYPE])
+async def test_an_announcement_that_makes_no_sense_is_forgotten(name: str) -> None:
+    """Anybody on the local network can announce it."""
+    listener = _Names()
+    zeroconf = Zeroconf(interfaces=["127.0.0.1"])
+    try:
+        listener.add_service(zeroconf, SERVICE_TYPE, name)
+        assert _look_up(zeroconf, listener, name, "ours") == ("", [])
+        assert name == SERVICE_TYPE or not listener.names
+    finally:
+        await trio.to_thread.run_sync(zeroconf.close)
 
 
 async def test_nodes_of_one_network_find_each_other_by_mdns() -> None:

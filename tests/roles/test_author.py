@@ -9,10 +9,10 @@ import trio
 from tests.support.ledger import NOW, Chain, address_of, key_of
 from tests.support.role_node import open_gate
 from tests.support.store import GENESIS, open_store
-from xnode.core.blocks import Block, Send, block_hash, encode_block
+from xnode.core.blocks import Block, Receive, Send, block_hash, encode_block
 from xnode.core.faults import CallerFault, Unavailable
 from xnode.core.ledger import Effects, Outcome
-from xnode.core.values import Asset, Hash
+from xnode.core.values import U64_MAX, Asset, Hash
 from xnode.roles.author import HEADS_TRIED_MAX, Author, Draft
 from xnode.roles.replica import Replica
 from xnode.store.store import Store
@@ -122,3 +122,11 @@ async def test_a_block_that_a_sync_is_about_to_land_is_built_upon(tmp_path: Path
         await desk.send(2)
         assert desk.author.account().height == 2
         assert desk.replica.outcomes[Outcome.FORK] == 0
+
+
+async def test_what_would_be_more_than_an_account_can_hold_is_refused(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        desk = Desk(store)
+        with pytest.raises(CallerFault, match="can't hold more than") as caught:
+            await desk.author.append(Draft(Asset.XUSD, U64_MAX, Receive(Hash(bytes(32)))))
+        assert caught.value.code == "overflow"

@@ -63,12 +63,21 @@ async def run_mdns(network_id: str, peer_id: str, addresses: Sequence[Multiaddr]
 async def _tell(zeroconf: Zeroconf, listener: _Names, network_id: str, own_id: str, found: Found) -> None:
     while True:
         for name in tuple(listener.names):
-            info = ServiceInfo(SERVICE_TYPE, name)
-            if info.load_from_cache(zeroconf):
-                peer, addresses = _read(info, network_id)
-                if addresses and peer != own_id:
-                    found(peer, addresses)
+            peer, addresses = _look_up(zeroconf, listener, name, network_id)
+            if addresses and peer != own_id:
+                found(peer, addresses)
         await trio.sleep(TELL_SECONDS)
+
+
+def _look_up(zeroconf: Zeroconf, listener: _Names, name: str, network_id: str) -> tuple[str, list[Multiaddr]]:
+    """What is announced under this name; nothing, and its place is free, for one that can't be a node's."""
+    try:
+        info = ServiceInfo(SERVICE_TYPE, name)
+        return _read(info, network_id) if info.load_from_cache(zeroconf) else ("", [])
+    except (ZeroconfError, ValueError) as error:  # anybody on the local network can announce anything
+        log.debug("an announcement by mDNS makes no sense: %s", error)
+        listener.names.pop(name, None)
+        return "", []
 
 
 def _read(info: ServiceInfo, network_id: str) -> tuple[str, list[Multiaddr]]:

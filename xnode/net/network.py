@@ -138,6 +138,9 @@ class Network:
             raise PeerFault("protocol_refused", f"peer {peer_id} does not serve {protocol}") from error
         except (SwarmException, IOException, OSError) as error:
             raise PeerFault("peer_unreachable", f"peer {peer_id}: {error}", retryable=True) from error
+        except Exception as error:  # a peer-message edge: the library reads what the peer answers
+            message = f"peer {peer_id} answers nonsense ({type(error).__name__})"
+            raise PeerFault("peer_unreachable", message, retryable=True) from error
         assert isinstance(stream, NetStream)
         return PeerStream(stream)
 

@@ -11,7 +11,7 @@ from xnode.core.faults import CallerFault, Fault, Unavailable
 from xnode.core.genesis import Genesis
 from xnode.core.keys import SigningKey
 from xnode.core.ledger import AccountRecord, Outcome, Pending, new_account
-from xnode.core.values import ZERO_HASH, Address, Asset, Hash
+from xnode.core.values import U64_MAX, ZERO_HASH, Address, Asset, Hash
 from xnode.core.work import is_valid_work
 from xnode.roles.replica import Notes, Replica, no_notes
 from xnode.store.store import Store
@@ -157,6 +157,8 @@ class Author:
             held = account.balance(draft.asset)
             message = f"this needs {-draft.delta} {draft.asset.name} and the account holds {held}; send it some first"
             raise CallerFault("insufficient_balance", message)
+        if balance > U64_MAX:
+            raise CallerFault("overflow", f"the account can't hold more than {U64_MAX} {draft.asset.name}")
         return Block(
             KINDS[type(draft.body)],
             self.address,

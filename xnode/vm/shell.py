@@ -76,7 +76,9 @@ class Shell:
         self._running += 1
         try:
             return await self._execute(command, timeout)
-        except (asyncssh.Error, OSError) as error:
+        except MachineFault:
+            raise
+        except Exception as error:  # a guest-message edge, as in `connect`
             raise unreachable(error) from error
         finally:
             self._running -= 1
@@ -85,7 +87,9 @@ class Shell:
         """Runs a short script of our own, without the timer in the guest, whose programs take longer than it does."""
         try:
             return await self._talk(script, b"", timeout)
-        except (asyncssh.Error, OSError) as error:
+        except MachineFault:
+            raise
+        except Exception as error:  # a guest-message edge, as in `connect`
             raise unreachable(error) from error
 
     async def _execute(self, command: str, timeout: float) -> ExecResult:
@@ -194,7 +198,7 @@ async def connect(address: Address, refused_seed: bytes = b"") -> Shell:
     except asyncssh.HostKeyNotVerifiable as error:
         message = "the SSH server behind the machine's port does not hold the machine's host key"
         raise MachineFault("wrong_host_key", message) from error
-    except (asyncssh.Error, OSError) as error:
+    except Exception as error:  # a guest-message edge: asyncssh stumbles over more than its own errors
         raise unreachable(error) from error
     if not keys.all_offered:
         connection.abort()

@@ -1,8 +1,11 @@
 """The small pieces of the driver: the accelerator's judgement, QEMU's monitor text, consoles, files, processes."""
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -130,3 +133,25 @@ def test_sweep_removes_the_unfinished_only(tmp_path):
 
 def test_address_does_not_show_its_secret():
     assert "seed" not in repr(shell.Address(22, new_consumer().public_key, b"secret"))
+
+
+@pytest.mark.parametrize("banner", [b"SSH-2.0-\xff\xfe\r\n", b"SSH-1.0-old\r\n"])
+async def test_a_guest_that_talks_no_ssh_is_a_named_fault(banner):
+    """Its root can put anything on the port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(banner)
+                while connection.recv(1000):
+                    pass
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        address = shell.Address(server.getsockname()[1], new_consumer().public_key, bytes(range(32)))
+        async with open_asyncio_thread() as asyncio_thread:
+            with pytest.raises(MachineFault) as caught:
+                await asyncio_thread.run(shell.connect, address)
+        thread.join(5)
+    assert caught.value.code == "ssh_unreachable"
