@@ -1,12 +1,15 @@
 """`xnode run`: the node itself."""
 
+import resource
 import sys
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from xnode.config import make_config
 from xnode_cmd.node_access import NodeAccess, with_data_dir
+
+OPEN_FILES: Final = 65_536  # ledger, peers, API clients and tunnels together stay far below it
 
 
 @click.command()
@@ -21,9 +24,19 @@ from xnode_cmd.node_access import NodeAccess, with_data_dir
 @with_data_dir
 def run(node: NodeAccess, peers: tuple[str, ...], **flags: Any) -> None:
     """Run the node in the foreground until it is interrupted; flags win over config.toml."""
+    raise_open_files()
     configured = node.data_dir.load_config()
     given = {name: value for name, value in flags.items() if value is not None and value != ()}
     config = make_config(configured._asdict() | given | {"peers": (*configured.peers, *peers)})
     from xnode.node import run_node  # not before the settings are known to be good: it takes a second
 
     sys.exit(run_node(node.data_dir, config))
+
+
+def raise_open_files() -> None:
+    """Lets this process open as many files as the host allows: at the usual 1,024, many silent clients of the API could
+    keep the ledger from opening its next one, and that ends the node."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
