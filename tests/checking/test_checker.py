@@ -1,5 +1,6 @@
 """Checks of many blocks: the same answers on the loop and in worker processes, whatever becomes of those."""
 
+import errno
 import os
 import signal
 
@@ -77,3 +78,17 @@ async def test_what_a_killed_worker_had_is_checked_here_and_another_one_comes() 
             assert await checker.start(wires).findings() == expected
             assert await checker.start(wires).findings() == expected
     assert workers() == []
+
+
+async def test_where_no_worker_can_be_started_all_is_checked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host of virtual machines may be out of memory or processes."""
+    wires, expected = some_wires()
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(trio.lowlevel, "open_process", refuse)
+    checker = Checker(KEY, DIFFICULTY)
+    async with checker.working(1):
+        assert await checker.start(wires).findings() == expected
+        assert await checker.start(wires).findings() == expected

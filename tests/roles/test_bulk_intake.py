@@ -26,6 +26,7 @@ from xnode.roles.bulk_intake import BATCH_BLOCKS, RESUMES_MAX, BulkIntake
 from xnode.roles.ledger_sync import LedgerSource
 from xnode.roles.replica import Replica
 from xnode.store.store import Store
+from xnode.store.transaction import Transaction
 from xnode.store.verify import verify_store
 
 GENESIS = big_genesis()
@@ -178,6 +179,27 @@ async def test_what_is_not_landed_yet_is_not_noted_as_fetched(tmp_path: Path) ->
     node.store.close()  # killed
     again = Node(tmp_path / "a")
     assert (again.blocks, again.intake.resume(PEER)) == (0, None)
+
+
+async def test_a_session_that_is_cut_off_between_the_two_steps_of_a_batch_hinders_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, wires = Node(tmp_path / "a"), make_wires(2 * BATCH_BLOCKS)
+    prepare = Transaction.prepare
+    with trio.CancelScope() as scope:
+
+        def cut_off(transaction: Transaction) -> None:
+            prepare(transaction)
+            scope.cancel()
+
+        monkeypatch.setattr(Transaction, "prepare", cut_off)
+        await node.take(wires)
+    monkeypatch.undo()
+    assert scope.cancelled_caught
+    assert (await node.intake.start(PEER, wires[:PAGE]).land(None)).known == PAGE
+    await node.take(wires)
+    assert node.blocks == len(wires)
+    assert verify_store(node.store) == []
 
 
 async def test_another_writer_in_the_middle_of_a_batch_settles_it(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Measured: a thread that gives up the interpreter lock for each signature gets a 
 judging, and a process gets all of one. So bulk goes to processes: started when first needed, ended when idle.
 """
 
+import logging
 import os
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import trio
 
 from xnode.checking.checks import ANSWER_BYTES, Checked, check_wires, pack_order, unpack_answer
 from xnode.core.hashing import NetworkKey
+
+log = logging.getLogger(__name__)
 
 INLINE_MAX: Final = 32  # blocks of a page that the loop checks itself
 INLINE_STEP: Final = 8  # blocks checked before others run: about a millisecond
@@ -109,7 +112,12 @@ class Checker:
 async def _keep_working(checker: Checker, orders: trio.MemoryReceiveChannel[Job]) -> None:
     """One worker after another: each from its first order until it is idle or dies."""
     async for first in orders:
-        process = await _start()
+        try:
+            process = await _start()
+        except OSError as error:
+            log.warning("no process can be started to check blocks (%s): they are checked by the node itself", error)
+            first.done.set()
+            continue
         waiting: deque[Job] = deque()
         try:
             async with trio.open_nursery() as nursery:

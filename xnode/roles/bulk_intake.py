@@ -129,8 +129,12 @@ class BulkIntake(SyncSink):
         """Lands the batch in two steps; who needs a transaction between them lands it before."""
         if self._transaction is not None and self._transaction.is_open:
             self._transaction.prepare()
-            await trio.lowlevel.checkpoint()
-        self.flush()
+            try:
+                await trio.lowlevel.checkpoint()
+            finally:  # nothing can be staged any more, so it must not wait for whoever comes next
+                self.flush()
+        else:
+            self.flush()
 
     def _open(self) -> Transaction:
         if self._transaction is None or not self._transaction.is_open:
