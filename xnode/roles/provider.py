@@ -31,6 +31,7 @@ from xnode.roles.orphan_book import OrphanBook
 from xnode.roles.power_book import PowerBook
 from xnode.roles.spares import Spares
 from xnode.roles.strike_book import StrikeBook
+from xnode.roles.withdrawals import Withdrawals
 from xnode.store.store import Store
 from xnode.vm.driver import Driver
 
@@ -40,7 +41,6 @@ LOOK_EVERY: Final = 2.0  # seconds between looks when nothing fires
 RETRY_AFTER: Final = 3.0  # seconds before a failed step is tried again
 BOOT_FAULTS: Final = (MachineFault, OperatorFault, Unavailable, CallerFault)  # told to stop is none of them
 Pair = tuple[Hash, LeaseRecord | None, Machine | None]
-WITHDRAWN: Final = "withdrawn"  # note space: lease hash -> nothing
 
 
 class Provider:
@@ -75,6 +75,7 @@ class Provider:
         self._strikes = strikes
         self._orphans = orphans
         self._power = power
+        self._withdrawals = Withdrawals(store)
         self._spares = spares
         self._log = log
         self._changed = changed
@@ -122,9 +123,7 @@ class Provider:
             lease = view.lease(lease_hash)
         if lease is None or lease.state is not LeaseState.CREATED or lease_hash in self._accepting:
             return False
-        with self._store.transaction() as transaction:
-            transaction.put_note(WITHDRAWN, lease_hash, b"")
-            transaction.commit()
+        self._withdrawals.add(lease_hash, lease.created_at)
         self._capacity.release(lease_hash)
         return True
 
@@ -187,6 +186,7 @@ class Provider:
         self._capacity.keep_only(current)
         self._strikes.keep_only(current)
         self._power.keep_only(current)
+        self._withdrawals.forget_old(self._clock())
         for memory in (self._refused, self._not_before, self._faults):
             for lease_hash in memory.keys() - current:
                 del memory[lease_hash]
@@ -220,7 +220,7 @@ class Provider:
             return Situation(None, machine, now, grace, False, False, NONE, False, is_over)
         with self._store.snapshot() as view:
             confirmed = is_confirmed(view, lease.moved_by)
-            withdrawn = view.note(WITHDRAWN, lease.lease_hash) is not None
+        withdrawn = self._withdrawals.has(lease.lease_hash)
         strikes = self._strikes.of(lease.lease_hash)
         if strikes != NONE and machine is not None and machine.status is MachineStatus.RUNNING:
             strikes = self._strikes.update(lease.lease_hash, lambda item: on_running(item, machine.state_since, now))
@@ -336,9 +336,8 @@ class Provider:
         await self._author.prepare()  # once it has said that it accepts, nothing may take long
         attestations = await self._attesting.quorum(lease.lease_hash)
         watch.step("attested", f"by {len(attestations)} timekeepers")
-        with self._store.snapshot() as view:
-            if is_too_old(lease, self._clock()) or view.note(WITHDRAWN, lease.lease_hash) is not None:
-                raise WrongState("withdrawn", "its consumer does not wait for this lease any more")
+        if is_too_old(lease, self._clock()) or self._withdrawals.has(lease.lease_hash):
+            raise WrongState("withdrawn", "its consumer does not wait for this lease any more")
         self._accepting.add(lease.lease_hash)
         try:
             body = LeaseAccept(lease.lease_hash, lease.stake, ZERO_HASH, machine.host_key, attestations)
