@@ -2,13 +2,15 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 import trio
+import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -202,6 +204,15 @@ class Joined(TunnelEnd):
         raise AssertionError("joined, not abandoned")
 
 
+class Abandoned(Joined):
+    """A far end that is told that nobody wants it."""
+
+    is_abandoned = False
+
+    async def abandon(self) -> None:
+        self.is_abandoned = True
+
+
 async def cross(bridge: Bridge, end: TunnelEnd, sock: socket.socket) -> Handover:
     """The hand-over as the HTTP thread does it."""
     handover = Handover(Detached(sock, b"early", False))
@@ -232,6 +243,31 @@ async def test_a_hand_over_to_a_node_that_is_gone_closes_the_socket() -> None:
             pass
         end = Joined()
         await cross(bridge, end, theirs)
+        assert end.given == []
+        assert ours.recv(1) == b""
+
+
+async def test_a_hand_over_that_is_cut_off_abandons_the_far_end() -> None:
+    ours, theirs = socket.socketpair()
+    go, release, end = threading.Event(), threading.Event(), Abandoned()
+
+    async def main(bridge: Bridge) -> None:
+        go.wait(5)
+        crossing = asyncio.create_task(Handover(Detached(theirs, b"early", False)).cross(bridge, end))
+        await asyncio.sleep(0)
+        crossing.cancel()
+        await asyncio.sleep(0)
+        release.set()
+        with suppress(asyncio.CancelledError):
+            await crossing
+
+    with ours, theirs:
+        async with open_bridge() as bridge, trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, lambda: asyncio.run(main(bridge)))
+            await trio.testing.wait_all_tasks_blocked()
+            go.set()
+            assert release.wait(5)  # the node is busy meanwhile, so the far end can't be joined first
+        assert end.is_abandoned
         assert end.given == []
         assert ours.recv(1) == b""
 

@@ -5,10 +5,12 @@ import trio
 
 from tests.support.ledger import key_of
 from tests.support.role_node import FORM, ROOMY, Village, until, virtual_clock
-from xnode.core.faults import Ended, NotAllowed, NotFound, PeerFault
+from xnode.core.faults import Ended, MachineFault, NotAllowed, NotFound, PeerFault, Unavailable
 from xnode.core.tunnel import access_message
 from xnode.core.values import Hash
 from xnode.net.streams import Stream
+from xnode.net.tunnel import DEFAULT_LIMITS
+from xnode.roles.tunnelling import Tunnelling
 
 pytestmark = pytest.mark.slow
 
@@ -83,3 +85,57 @@ async def test_a_machine_that_is_down_is_told(village: Village, autojump_clock: 
     village.disk("bob").power_cut()
     with pytest.raises(Exception, match="does not run"):
         await village.nodes["alice"].roles.tunnelling.open(lease_hash, None)
+
+
+async def test_the_provider_s_own_api_takes_tunnels_of_the_same_count(village: Village, autojump_clock: object) -> None:
+    await village.start_market("alice", bob=ROOMY)
+    alice, bob = village.nodes["alice"].roles, village.nodes["bob"].roles
+    lease_hash = await alice.consumer.request(FORM)
+    streams = [await alice.tunnelling.open(lease_hash, None)]
+    streams += [await bob.tunnelling.open(lease_hash, None) for _ in range(DEFAULT_LIMITS.per_lease_max - 1)]
+    assert bob.tunnels.counts() == {lease_hash: DEFAULT_LIMITS.per_lease_max}
+    for roles in (alice, bob):
+        with pytest.raises(Unavailable, match="16 tunnels; close one"):
+            await roles.tunnelling.open(lease_hash, None)
+    assert bob.tunnels.counters == {"opened": DEFAULT_LIMITS.per_lease_max, "refused_busy": 2}
+    await streams.pop().aclose()
+    streams.append(await bob.tunnelling.open(lease_hash, None))
+    assert bob.tunnels.close_lease(lease_hash) == DEFAULT_LIMITS.per_lease_max
+    for stream in streams:
+        with pytest.raises(PeerFault), trio.fail_after(10):
+            await stream.read_exactly(1)
+        await stream.reset()
+    assert bob.tunnels.counts() == {}
+    await close_guests(village)
+
+
+async def test_a_machine_that_takes_no_connection_holds_no_tunnel(village: Village, autojump_clock: object) -> None:
+    await village.start_market("alice", bob=ROOMY)
+    bob = village.nodes["bob"].roles
+    lease_hash = await village.nodes["alice"].roles.consumer.request(FORM)
+    hanging = Tunnelling(
+        village.nodes["bob"].store,
+        village.genesis,
+        key_of("bob"),
+        bob.contacts,
+        bob.tunnels,
+        hang,
+        virtual_clock(),
+    )
+    with pytest.raises(MachineFault, match="does not answer"), trio.fail_after(20):
+        await hanging.open(lease_hash, None)
+    assert bob.tunnels.counts() == {}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ended_meanwhile, hanging, lease_hash)
+        await until(lambda: bob.tunnels.counts() == {lease_hash: 1}, 5, "the dial")
+        assert bob.tunnels.close_lease(lease_hash) == 1
+    assert bob.tunnels.counts() == {}
+
+
+async def hang(_: Hash) -> trio.SocketStream:
+    await trio.sleep_forever()
+
+
+async def ended_meanwhile(tunnelling: Tunnelling, lease_hash: Hash) -> None:
+    with pytest.raises(Ended):
+        await tunnelling.open(lease_hash, None)

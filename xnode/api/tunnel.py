@@ -4,6 +4,7 @@ The far end is opened first, so every refusal is an ordinary answer. Then the cl
 and crosses to trio once; who takes it is decided under a lock, because either side may be cancelled in between.
 """
 
+import contextlib
 import logging
 import threading
 from typing import Final
@@ -59,6 +60,8 @@ class Handover:
         finally:
             if self.take():
                 self.client.sock.close()
+                with contextlib.suppress(Fault):  # the node is stopping, and the far end with it
+                    await bridge.call(end.abandon)
 
 
 class _Taken(Response):

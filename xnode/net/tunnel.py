@@ -2,6 +2,7 @@
 
 `core/tunnel.py` has the handshake's steps and messages. A tunnel counts against its lease and the node from the moment
 its signature is verified; handshakes before that have slots of their own, so that strangers can't take tunnels away.
+One that reaches a machine here through this node's own HTTP API counts like those of peers (`Tunnels.enter`).
 A live tunnel has no deadline: it ends when its ends do, or when its lease is closed.
 """
 
@@ -55,39 +56,51 @@ class TunnelAccess(ABC):
 
 
 class LiveTunnels:
-    """The tunnels that are served now, by lease, each with the scope that ends it."""
+    """The tunnels that are served now, by lease, each with what ends it."""
 
     def __init__(self, limits: TunnelLimits) -> None:
         self._limits = limits
-        self._scopes: dict[Hash, set[trio.CancelScope]] = {}
+        self._ends: dict[Hash, set[Callable[[], object]]] = {}
 
     def counts(self) -> dict[Hash, int]:
         """How many, by lease."""
-        return {lease_hash: len(scopes) for lease_hash, scopes in self._scopes.items()}
+        return {lease_hash: len(ends) for lease_hash, ends in self._ends.items()}
 
     def close(self, lease_hash: Hash) -> int:
         """Ends those of one lease; how many."""
-        scopes = self._scopes.get(lease_hash, set())
-        for scope in scopes:
-            scope.cancel()
-        return len(scopes)
+        ends = tuple(self._ends.get(lease_hash, ()))
+        for end in ends:
+            end()
+        return len(ends)
+
+    def enter(self, lease_hash: Hash, end: Callable[[], object]) -> Callable[[], None]:
+        """Counts a tunnel, which `close` ends by `end`, until what is returned is called, be it twice.
+
+        Raises Unavailable where it is one too many.
+        """
+        ends = self._ends.get(lease_hash, set())
+        if len(ends) >= self._limits.per_lease_max:
+            raise Unavailable("tunnel_busy", f"this lease has {len(ends)} tunnels; close one", retryable=True)
+        if sum(map(len, self._ends.values())) >= self._limits.tunnels_max:
+            raise Unavailable("tunnel_busy", "this provider has no free tunnel; try again later", retryable=True)
+        self._ends.setdefault(lease_hash, ends).add(end)
+        return partial(self._leave, lease_hash, end)
 
     @contextmanager
     def add(self, lease_hash: Hash) -> Iterator[trio.CancelScope]:
-        """Counts a tunnel during the block, which `close` ends; raises Unavailable where it is one too many."""
-        scopes = self._scopes.get(lease_hash, set())
-        if len(scopes) >= self._limits.per_lease_max:
-            raise Unavailable("tunnel_busy", f"this lease has {len(scopes)} tunnels; close one", retryable=True)
-        if sum(map(len, self._scopes.values())) >= self._limits.tunnels_max:
-            raise Unavailable("tunnel_busy", "this provider has no free tunnel; try again later", retryable=True)
+        """Counts a tunnel during the block, which `close` cancels; raises Unavailable where it is one too many."""
         with trio.CancelScope() as scope:
-            self._scopes.setdefault(lease_hash, scopes).add(scope)
+            leave = self.enter(lease_hash, scope.cancel)
             try:
                 yield scope
             finally:
-                scopes.discard(scope)
-                if not scopes:
-                    del self._scopes[lease_hash]
+                leave()
+
+    def _leave(self, lease_hash: Hash, end: Callable[[], object]) -> None:
+        ends = self._ends.get(lease_hash, set())
+        ends.discard(end)
+        if not ends:
+            self._ends.pop(lease_hash, None)
 
 
 class Tunnels:
@@ -124,6 +137,16 @@ class Tunnels:
     def close_all(self) -> int:
         """Ends all tunnels that are served here, before the node stops; how many."""
         return sum(self._live.close(lease_hash) for lease_hash in self._live.counts())
+
+    def enter(self, lease_hash: Hash, end: Callable[[], object]) -> Callable[[], None]:
+        """Counts a tunnel that reaches a machine here by another way than a peer's stream; see `LiveTunnels.enter`."""
+        try:
+            leave = self._live.enter(lease_hash, end)
+        except Unavailable:
+            self.counters["refused_busy"] += 1
+            raise
+        self.counters["opened"] += 1
+        return leave
 
     async def open(
         self,

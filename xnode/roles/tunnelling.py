@@ -13,7 +13,7 @@ from xnode.core.lease import LeaseRecord
 from xnode.core.tunnel import check_access
 from xnode.core.values import Address, Hash, PublicKey, Signature
 from xnode.net.streams import PeerId, Stream
-from xnode.net.tunnel import TunnelAccess, Tunnels
+from xnode.net.tunnel import DIAL_SECONDS_MAX, TunnelAccess, Tunnels
 from xnode.roles.contacts import Contacts, blaming_peer
 from xnode.store.store import Store
 
@@ -53,12 +53,27 @@ class HostAccess(TunnelAccess):
         return await self._dial(lease_hash)
 
 
-class LocalStream(Stream):
-    """A machine's SSH port on this host, in the shape of a peer's stream."""
+class LocalEnd:
+    """Ends a tunnel to a machine on this host, when its lease is closed, in the dial as well as later."""
 
-    def __init__(self, socket: trio.SocketStream) -> None:
+    def __init__(self) -> None:
+        self.dialling = trio.CancelScope()
+        self.socket: trio.SocketStream | None = None
+
+    def close(self) -> None:
+        """At once, whoever reads or writes."""
+        self.dialling.cancel()
+        if self.socket is not None:
+            self.socket.socket.close()
+
+
+class LocalStream(Stream):
+    """A machine's SSH port on this host, in the shape of a peer's stream; `leave` is called when it ends."""
+
+    def __init__(self, socket: trio.SocketStream, leave: Callable[[], None]) -> None:
         self.peer_id = LOCAL_PEER
         self._socket = socket
+        self._leave = leave
 
     async def read(self, count: int) -> bytes:
         """Up to `count` bytes; raises PeerFault(stream_reset)."""
@@ -83,10 +98,12 @@ class LocalStream(Stream):
 
     async def aclose(self) -> None:
         """Both ways."""
+        self._leave()
         await self._socket.aclose()
 
     async def reset(self) -> None:
         """At once."""
+        self._leave()
         await trio.aclose_forcefully(self._socket)
 
 
@@ -121,7 +138,7 @@ class Tunnelling:
         lease = live_lease(self._store, lease_hash)
         self._authorise(lease, proof)
         if lease.provider == self._address and self._dial is not None:
-            return await self._open_here(lease_hash)
+            return await self._open_here(self._dial, lease_hash)
         if lease.consumer != self._address:
             message = "this node is neither the lease's consumer nor its provider; ask one of theirs"
             raise NotAllowed("not_your_lease", message)
@@ -129,12 +146,20 @@ class Tunnelling:
         with blaming_peer():
             return await self._tunnels.open(where.peer_id, lease_hash, self._key.sign, where.addresses)
 
-    async def _open_here(self, lease_hash: Hash) -> Stream:
-        assert self._dial is not None
+    async def _open_here(self, dial: Dial, lease_hash: Hash) -> Stream:
+        """Counted like those of peers, from before the machine is dialled."""
+        end = LocalEnd()
+        leave = self._tunnels.enter(lease_hash, end.close)
         try:
-            return LocalStream(await self._dial(lease_hash))
-        except OSError as error:
-            raise MachineFault("machine_unreachable", f"the machine's SSH port: {error.strerror}") from error
+            with end.dialling:
+                end.socket = await _dialled(dial, lease_hash)
+            if end.socket is not None and not end.dialling.cancel_called:
+                return LocalStream(end.socket, leave)
+            end.close()
+            raise Ended("lease_ended", "the lease was closed while its machine was dialled")
+        except BaseException:
+            leave()
+            raise
 
     def _authorise(self, lease: LeaseRecord, proof: tuple[Signature, int] | None) -> None:
         if proof is not None:
@@ -144,3 +169,15 @@ class Tunnelling:
             check_access(self._network_key, lease.lease_hash, keys, signature, timestamp, now, self._used)
         elif self._address not in (lease.consumer, lease.provider):
             raise NotAllowed("not_your_lease", "sign with the lease's access key (X-Access-Signature)")
+
+
+async def _dialled(dial: Dial, lease_hash: Hash) -> trio.SocketStream:
+    """Raises MachineFault where nothing answers in time."""
+    try:
+        with trio.fail_after(DIAL_SECONDS_MAX):
+            return await dial(lease_hash)
+    except OSError as error:
+        raise MachineFault("machine_unreachable", f"the machine's SSH port: {error.strerror}") from error
+    except trio.TooSlowError:
+        text = "the machine does not answer; look at its status and try again"
+        raise MachineFault("machine_unreachable", text) from None
