@@ -82,7 +82,7 @@ def test_a_block_that_is_no_lease_is_refused() -> None:
 @pytest.mark.parametrize("name", ["bob", "carol"])
 def test_only_the_consumer_force_settles(name: str) -> None:
     ledger, lease = started()
-    refused(ledger, ledger.chain(name).force_settle(ledger, lease), Outcome.NOT_YOURS)
+    refused(ledger, ledger.chain(name).force_settle(ledger, lease), Outcome.NOT_YOURS, now=FIRST)
 
 
 def test_a_lease_that_is_not_accepted_is_refused() -> None:

@@ -79,7 +79,7 @@ def test_a_block_that_is_no_lease_is_refused() -> None:
 @pytest.mark.parametrize("name", ["alice", "carol"])
 def test_only_the_provider_settles(name: str) -> None:
     ledger, lease = started()
-    refused(ledger, ledger.chain(name).settle(ledger, lease), Outcome.NOT_YOURS)
+    refused(ledger, ledger.chain(name).settle(ledger, lease), Outcome.NOT_YOURS, now=EXPIRY)
 
 
 def test_a_lease_that_is_not_accepted_is_refused() -> None:

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from tests.support.big_ledger import Maker, Shape, big_genesis
+from tests.support.ledger import NOW, MemoryLedger, address_of
 from tests.support.store import GENESIS as STORY
 from tests.support.store import dump, story_blocks
 from tests.support.streams import MemoryNetwork
@@ -16,7 +17,7 @@ from xnode.core.faults import PeerFault
 from xnode.core.genesis import Genesis
 from xnode.core.held import Held
 from xnode.core.ledger import Effects
-from xnode.core.values import U64_MAX
+from xnode.core.values import NS, U64_MAX
 from xnode.net import sync_plan, sync_rounds
 from xnode.net.streams import PeerId
 from xnode.net.sync import Sync
@@ -46,8 +47,8 @@ class Node:
     """A ledger on disk with what fills it and what serves it."""
 
     def __init__(self, path: Path, network: MemoryNetwork | None = None, genesis: Genesis = GENESIS) -> None:
-        self.store = Store.open(path, genesis)
-        self.replica = Replica(self.store, genesis, lambda: 0, publish)
+        self.store, self.now = Store.open(path, genesis), NOW
+        self.replica = Replica(self.store, genesis, lambda: self.now, publish)
         self.intake = BulkIntake(self.store, genesis, self.replica)
         if network is not None:
             self.host = network.host(path.name)
@@ -104,6 +105,17 @@ async def test_so_it_is_with_blocks_of_all_types(tmp_path: Path) -> None:
     wires = [encode_block(block) for block in story_blocks()]
     bulk, single = await fill_both_ways(tmp_path, STORY, wires)
     assert bulk == single
+
+
+async def test_a_lease_dated_ahead_lands_when_its_time_has_come(tmp_path: Path) -> None:
+    """It came by sync, so nobody looked at the clock; what it costs may still change."""
+    node, late = Node(tmp_path / "a", genesis=STORY), STORY.timing.live_window * NS + 1
+    ledger = MemoryLedger(STORY)
+    lease = encode_block(ledger.chain("alice").lease(ledger, address_of("bob"), timestamp=NOW + late))
+    assert await node.take([lease]) == Taken(refused=1)
+    assert node.replica.take_synced([lease]) == 0
+    node.now += 1
+    assert await node.take([lease]) == Taken(applied=1)
 
 
 @pytest.mark.slow

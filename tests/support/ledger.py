@@ -178,24 +178,24 @@ class Chain(NamedTuple):
         return self.next(view, body, Asset.XUSD, -stake, **changes)
 
     def settle(self, view: LedgerView, lease_hash: Hash, time: int | None = None, **changes: Any) -> Block:
-        """Settles the lease, attested at `time` (ns; else at its expiry)."""
+        """Settles the lease, attested and dated at `time` (ns; else at its expiry)."""
         lease = _lease(view, lease_hash)
         at = lease.expiry if time is None else time
         reward = price.reward(lease.cost)
         body = LeaseSettle(lease_hash, reward, attest(lease_hash, at, at))
-        return self.next(view, body, Asset.XE, reward, **changes)
+        return self.next(view, body, Asset.XE, reward, **{"timestamp": at} | changes)
 
     def cancel(self, view: LedgerView, lease_hash: Hash, **changes: Any) -> Block:
         """Cancels the lease."""
         return self.next(view, LeaseCancel(lease_hash), Asset.XUSD, _lease(view, lease_hash).cost, **changes)
 
     def force_settle(self, view: LedgerView, lease_hash: Hash, time: int | None = None, **changes: Any) -> Block:
-        """Force-settles the lease, attested at `time` (ns; else as early as the rules allow)."""
+        """Force-settles the lease, attested and dated at `time` (ns; else as early as the rules allow)."""
         lease, timing = _lease(view, lease_hash), self.genesis.timing
         first = lease.expiry + (timing.settle_grace + timing.force_settle_gap) * NS
         at = first if time is None else time
         body = LeaseForceSettle(lease_hash, attest(lease_hash, at, at))
-        return self.next(view, body, Asset.XUSD, lease.cost, **changes)
+        return self.next(view, body, Asset.XUSD, lease.cost, **{"timestamp": at} | changes)
 
 
 def _lease(view: LedgerView, lease_hash: Hash) -> LeaseRecord:

@@ -15,7 +15,7 @@ from xnode.core.charter import Charter
 from xnode.core.genesis import Genesis
 from xnode.core.keyset import Keyset
 from xnode.core.lease import LeaseRecord
-from xnode.core.values import ZERO_HASH, Address, Asset, Hash
+from xnode.core.values import NS, ZERO_HASH, Address, Asset, Hash
 
 
 class Outcome(StrEnum):
@@ -29,7 +29,7 @@ class Outcome(StrEnum):
     BAD_FORMAT = "bad_format"  # not one canonical block
     BAD_WORK = "bad_work"  # too little work for its root
     BAD_SIGNATURE = "bad_signature"  # not signed by its account
-    BAD_TIMESTAMP = "bad_timestamp"  # a live block too far from now
+    BAD_TIMESTAMP = "bad_timestamp"  # a live block or a lease too far from now, or too far from its attested time
     NOT_OPEN = "not_open"  # a multisig account must open before it does anything else
     ALREADY_OPEN = "already_open"  # it opens once
     BAD_QUORUM = "bad_quorum"  # not signed by exactly as many keys of the keyset in force as its type asks for
@@ -163,10 +163,25 @@ class LedgerView(ABC):
 
 
 class Context(NamedTuple):
-    """What the rules must know besides view and block. `now` in ns for a live block, None for a synced one."""
+    """What the rules must know besides view and block; times in ns.
+
+    `now` is given for a live block, None for a synced one. `latest` is the newest date that a lease may bear, also a
+    synced one; None where all that is judged has been in a ledger before.
+    """
 
     genesis: Genesis
     now: int | None
+    latest: int | None = None
+
+
+def live_context(genesis: Genesis, now: int) -> Context:
+    """What live blocks are judged by at `now` (ns)."""
+    return Context(genesis, now, now + genesis.timing.live_window * NS)
+
+
+def synced_context(genesis: Genesis, now: int) -> Context:
+    """What blocks that somebody had before us are judged by at `now` (ns)."""
+    return live_context(genesis, now)._replace(now=None)
 
 
 def new_account(address: Address, genesis: Genesis) -> AccountRecord:

@@ -141,13 +141,24 @@ class Case(NamedTuple):
         return lease._replace(state=state)
 
     def attested(self, attestations: tuple[Attestation, ...], lease_hash: Hash) -> int:
-        """The attested time in ns, by the timekeepers of the block's own time; refuses bad_attestations."""
+        """The attested time in ns, by the timekeepers of the block's own time; refuses bad_attestations, bad_timestamp.
+
+        A block that is dated further from it was never live anywhere; it would choose its timekeepers by its date.
+        """
         timekeepers = self.view.charter_at(self.block.timestamp).timekeepers
         skew = self.context.genesis.timing.attestation_skew
         time = canonical_time(attestations, lease_hash, timekeepers, self.context.now, skew)
         if time is None:
             _refuse(Outcome.BAD_ATTESTATIONS, f"{timekeepers.threshold} valid attestations are needed")
+        if abs(self.block.timestamp - time) > self.leeway:
+            _refuse(Outcome.BAD_TIMESTAMP, f"more than {self.leeway // NS} s from its attested time")
         return time
+
+    @property
+    def leeway(self) -> int:
+        """By how much (ns) the date and the attested time of a block that was live anywhere can differ."""
+        timing = self.context.genesis.timing
+        return (timing.live_window + timing.attestation_skew) * NS
 
 
 def _refuse_balance(balance: int, delta: int) -> NoReturn:
@@ -202,6 +213,9 @@ def _claim(case: Case) -> Effects:
 def _lease(case: Case) -> Effects:
     body, timing = case.body(Lease), case.context.genesis.timing
     case.asset_is(Asset.XUSD)
+    latest = case.context.latest
+    is_due = latest is None or case.block.timestamp <= latest  # before, the rates of its time may still change
+    _require(is_due, Outcome.BAD_TIMESTAMP, f"a lease dated more than {timing.live_window} s ahead waits for its time")
     _require(body.destination != case.block.account, Outcome.BAD_DESTINATION, "a lease from oneself")
     in_range = timing.lease_duration_min <= body.duration <= timing.lease_duration_max
     _require(in_range, Outcome.BAD_DURATION, f"{timing.lease_duration_min} to {timing.lease_duration_max} s")
@@ -252,6 +266,7 @@ def _lease_accept(case: Case) -> Effects:
     account = case.moved(-body.amount)
     _require(is_valid_point(body.host_key), Outcome.BAD_KEY, "host_key is no usable ed25519 key")
     start = case.attested(body.attestations, body.source)
+    _require(start >= lease.created_at - case.leeway, Outcome.BAD_TIME, "a lease is not accepted before it is made")
     moves = _moves(Asset.XUSD, (Bucket.BALANCES, -body.amount), (Bucket.STAKE, body.amount))
     lease = lease._replace(
         start_time=start,

@@ -44,7 +44,6 @@ class BulkIntake(SyncSink):
     def __init__(self, store: Store, genesis: Genesis, replica: Replica, checker: Checker | None = None) -> None:
         self._store = store
         self._replica = replica
-        self._context = Context(genesis, now=None)
         self._checker = checker or Checker(genesis.network_key, genesis.work_difficulty)
         self._turn = trio.Lock()
         self._transaction: Transaction | None = None
@@ -91,18 +90,24 @@ class BulkIntake(SyncSink):
             return Taken(**counts)
 
     def _judge(self, page: "Page", wires: Sequence[bytes], findings: Sequence[Checked], counts: dict[str, int]) -> None:
-        transaction = self._open()
+        transaction, context = self._open(), self._replica.synced_context()
         for wire, (finding, identity) in zip(wires, findings, strict=True):
             if finding != _GOOD:
                 name = Finding(finding).name.lower()
                 raise PeerFault(name, f"{page.peer_id} sent a block that is bad whoever looks: {name}")
-            self._stage(transaction, open_block(wire), identity, wire, counts)
+            self._stage(transaction, open_block(wire), identity, wire, context, counts)
         self._release(counts)
 
     def _stage(
-        self, transaction: Transaction, block: Block, identity: Hash, wire: bytes, counts: dict[str, int]
+        self,
+        transaction: Transaction,
+        block: Block,
+        identity: Hash,
+        wire: bytes,
+        context: Context,
+        counts: dict[str, int],
     ) -> None:
-        verdict = self._replica.stage_bulk(transaction, block, identity, wire, self._context)
+        verdict = self._replica.stage_bulk(transaction, block, identity, wire, context)
         if isinstance(verdict, Effects):
             counts["applied"] += 1
             self._staged.append(verdict)
@@ -111,13 +116,13 @@ class BulkIntake(SyncSink):
             counts[_name_of(verdict)] += 1
 
     def _release(self, counts: dict[str, int]) -> None:
-        held, done = self._replica.held, 0
+        held, done, context = self._replica.held, 0, self._replica.synced_context()
         if not len(held):
             self._released.clear()
         while self._released and done < RELEASED_MAX:
             arrived = self._released.popleft()
             for block, identity in self._replica.release(arrived):
-                self._stage(self._open(), block, identity, b"", counts)
+                self._stage(self._open(), block, identity, b"", context, counts)
                 done += 1
 
     async def _work_off(self, counts: dict[str, int]) -> None:

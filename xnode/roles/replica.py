@@ -15,7 +15,16 @@ from xnode.core.codec import Malformed
 from xnode.core.genesis import Genesis
 from xnode.core.hashing import Tag, tagged_hash
 from xnode.core.held import Held
-from xnode.core.ledger import GAPS, Context, Effects, LedgerView, Outcome, Refusal
+from xnode.core.ledger import (
+    GAPS,
+    Context,
+    Effects,
+    LedgerView,
+    Outcome,
+    Refusal,
+    live_context,
+    synced_context,
+)
 from xnode.core.rules import check_alone, judge, judge_checked, judge_identified
 from xnode.core.values import ZERO_HASH, Hash
 from xnode.net.pulse import Pulse
@@ -140,7 +149,7 @@ class Replica:
             if final_of(transaction, stored.block) == identity:
                 return []
             undone = transaction.rollback_with_descendants(identity)
-            if isinstance(judge_checked(transaction, stored.block, Context(self._genesis, now=None)), Effects):
+            if isinstance(judge_checked(transaction, stored.block, self.synced_context()), Effects):
                 return []
             transaction.commit()
         log.warning("%s is not good by what holds now: %d blocks are taken back", identity.hex(), len(undone))
@@ -155,7 +164,7 @@ class Replica:
         with self._store.transaction() as transaction:
             if not clear_way(transaction, block):
                 return False
-            verdict = judge_checked(transaction, block, Context(self._genesis, now=None))
+            verdict = judge_checked(transaction, block, self.synced_context())
         return isinstance(verdict, Effects)
 
     def confirm(self, identities: Sequence[Hash], first: Stage, on_confirmed: OnConfirmed) -> Decision:
@@ -197,7 +206,7 @@ class Replica:
         undone += clear_way(transaction, winner) or ()
         if undone:
             log.warning("a block of %s won: %d others are rolled back", winner.account.hex(), len(undone))
-        verdict = judge_checked(transaction, winner, Context(self._genesis, now=None))
+        verdict = judge_checked(transaction, winner, self.synced_context())
         if isinstance(verdict, Refusal):
             return None
         transaction.stage(verdict)
@@ -223,7 +232,7 @@ class Replica:
         Raises Malformed at the first that is no block, after the good ones before it were applied.
         """
         applied: list[Effects] = []
-        context = Context(self._genesis, now=None)
+        context = self.synced_context()
         transaction = self._store.transaction()
         try:
             for wire in wires:
@@ -238,7 +247,11 @@ class Replica:
 
     def context(self) -> Context:
         """What live blocks are judged by now."""
-        return Context(self._genesis, self._clock())
+        return live_context(self._genesis, self._clock())
+
+    def synced_context(self) -> Context:
+        """What blocks that somebody had before us are judged by now."""
+        return synced_context(self._genesis, self._clock())
 
     def _intake(self, block: Block, rule: Rule, notes: Notes = no_notes) -> Submission:
         identity = block_hash(self._genesis.network_key, block)
