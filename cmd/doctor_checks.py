@@ -14,7 +14,7 @@ import psutil
 import trio
 
 from xnode.config import Config
-from xnode.core.faults import Fault
+from xnode.core.faults import Fault, MachineFault
 from xnode.core.values import NS
 from xnode_cmd.node_access import NodeAccess
 
@@ -190,7 +190,8 @@ def finding(name: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(name, "ok", look())
     except Fault as fault:
-        return Finding(name, "fail", fault.code, str(fault))
+        evidence = fault.evidence if isinstance(fault, MachineFault) else ""
+        return Finding(name, "fail", fault.code, f"{fault}: {evidence}" if evidence else str(fault))
 
 
 def _verified(store: Path, name: str) -> str:

@@ -51,4 +51,12 @@ class OperatorFault(Fault):
 
 
 class MachineFault(Fault):
-    """A virtual machine, its image or its host failed."""
+    """A virtual machine, its image or its host failed.
+
+    `evidence` is what a guest or a program wrote, for the log of the host's operator only: what a fault says is told
+    to whoever asks for a lease's steps, while a console is its consumer's and that operator's.
+    """
+
+    def __init__(self, code: str, message: str, *, retryable: bool = False, evidence: str = "") -> None:
+        super().__init__(code, message, retryable=retryable)
+        self.evidence = evidence

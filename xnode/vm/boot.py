@@ -92,7 +92,9 @@ class Boot:
 
     def _check_panic(self) -> None:
         if words := console.panic(self._directory):
-            raise self._fault("guest_panicked", f"the guest's kernel gave up ({words})")
+            raise self._fault("guest_panicked", "the guest's kernel gave up", words)
 
-    def _fault(self, code: str, what: str) -> MachineFault:
-        return MachineFault(code, f"{what}; its console ends with: {console.last_lines(self._directory)}")
+    def _fault(self, code: str, what: str, words: str = "") -> MachineFault:
+        """Without what the guest wrote, which is not for all who learn of a fault."""
+        evidence = " | ".join(filter(None, (words, console.last_lines(self._directory))))
+        return MachineFault(code, f"{what}; its last words are in the provider's log", evidence=evidence)

@@ -70,6 +70,7 @@ class LocalDriver(MachineKeeper):
             try:
                 await self._bring_up(entry, tell)
             except MachineFault as fault:
+                _log_evidence(entry.lease_hash, fault)
                 await self._give_up(entry, str(fault))
                 raise
             except OSError as error:
@@ -320,3 +321,8 @@ class LocalDriver(MachineKeeper):
 
     @abstractmethod
     async def _host_figures(self, entry: Entry) -> HostFigures: ...
+
+
+def _log_evidence(lease_hash: Hash, fault: MachineFault) -> None:
+    if fault.evidence:
+        LOG.warning("lease %s: %s; its console ends with: %s", lease_hash.hex(), fault, fault.evidence)

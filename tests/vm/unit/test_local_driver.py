@@ -127,6 +127,24 @@ async def test_a_disk_that_can_not_be_measured_hides_no_machines_end(
         await driver.refresh()
 
 
+async def test_what_a_guest_wrote_before_its_boot_failed_is_for_the_operator_s_log_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = leave(tmp_path)
+
+    async def bring_up(*_: object) -> None:
+        raise MachineFault("machine_exited", "QEMU ended", evidence="my-secret")
+
+    async with open_driver(settings(tmp_path)) as driver:
+        await driver.adopt()
+        monkeypatch.setattr(driver, "_bring_up", bring_up)
+        with pytest.raises(MachineFault) as caught:
+            await driver.start(spec.lease_hash)
+        assert [machine.reason for machine in driver.machines()] == ["QEMU ended"]
+    assert f"{spec.lease_hash.hex()}: QEMU ended; its console ends with: my-secret" in caplog.text
+    assert "my-secret" not in str(caught.value)
+
+
 async def test_one_machine_that_can_not_be_looked_at_hides_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

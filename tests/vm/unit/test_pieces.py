@@ -14,6 +14,7 @@ from tests.support.qemu import new_consumer
 from xnode.core.faults import MachineFault, OperatorFault, Unavailable
 from xnode.vm import accelerator, console, host_room, images, machine_files, qemu_process, qmp, shell
 from xnode.vm.asyncio_thread import open_asyncio_thread
+from xnode.vm.boot import Boot
 from xnode.vm.host_room import HostLimits
 from xnode.vm.qemu_process import Identity, Process
 
@@ -77,6 +78,24 @@ def test_panic_is_found_with_its_reason(tmp_path):
     assert console.panic(tmp_path) == ""
     (tmp_path / "console").write_bytes(b"[1] Kernel panic - not syncing: VFS\r\n[2] CPU 0\n")
     assert console.panic(tmp_path) == "Kernel panic - not syncing: VFS"
+
+
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [
+        (b"root password: hunter2\n", "machine_exited"),
+        (b"[1] Kernel panic - not syncing: hunter2\n", "guest_panicked"),
+        (b"", "qemu_exited"),
+    ],
+)
+async def test_a_boot_s_fault_keeps_the_console_for_the_operator(tmp_path, written, code):
+    (tmp_path / "console").write_bytes(written)
+    (tmp_path / "qemu.err").write_bytes(b"qemu: hunter2\n")
+    async with open_asyncio_thread() as thread:
+        with pytest.raises(MachineFault) as caught:
+            await Boot(thread, tmp_path, Process(0, 0)).forwarded_port("any")
+    assert (caught.value.code, "hunter2" in caught.value.evidence) == (code, True)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_long_console_is_emptied(tmp_path):
