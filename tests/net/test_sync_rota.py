@@ -130,6 +130,17 @@ def test_met_is_who_was_asked_and_has_nothing_more() -> None:
     assert not lonely.is_met()
 
 
+def test_who_is_not_awaited_may_tell_all_and_holds_nothing_up() -> None:
+    rota = Rota()
+    rota.next([A, B], 0)
+    rota.on_end(A, SessionEnd.EQUAL, 0, b"")
+    assert rota.is_met({A})
+    assert rota.is_met({C})  # who was awaited has left
+    assert not rota.is_met({B})  # it is connected and was not asked yet
+    rota.next([B], 1)
+    assert not rota.is_met({A})  # nobody has told anything
+
+
 def test_it_is_not_met_while_a_peer_was_asked_for_nothing_or_a_part_since_one_has_told_all() -> None:
     for told in (SessionEnd.EQUAL, SessionEnd.CAUGHT_UP, SessionEnd.FRUITLESS):
         rota = Rota()

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import trio
@@ -10,15 +11,17 @@ import trio
 from tests.support.ledger import NOW, Chain, address_of, key_of
 from tests.support.role_node import FORM, RICH, ROOMY, AnyWork, Village, until
 from tests.support.store import GENESIS, open_store
+from tests.support.sync_node import two_nodes
 from xnode.core.blocks import Send
 from xnode.core.faults import CallerFault, Unavailable
 from xnode.core.lease import LeaseState
 from xnode.core.ledger import Outcome
 from xnode.core.values import Asset
+from xnode.net.streams import PeerId
 from xnode.net.sync import PROTOCOL as SYNC
 from xnode.roles.author import IN_STEP_SECONDS_MAX, Author, Draft
 from xnode.roles.bulk_intake import BATCH_BLOCKS
-from xnode.roles.in_step import ALONE_SECONDS
+from xnode.roles.in_step import ALONE_SECONDS, AWAITED_SECONDS, InStep
 from xnode.roles.replica import Replica
 
 TO_BOB = Draft(Asset.XUSD, -1, Send(address_of("bob"), 1))
@@ -110,6 +113,42 @@ async def test_a_node_without_peers_is_not_alone_any_more_once_one_has_come(
     await trio.sleep(ALONE_SECONDS)
     with pytest.raises(Unavailable, match="no peer has told"):
         await alice.roles.author.append(TO_BOB)
+
+
+class Around(NamedTuple):
+    """What tells of peers, as the network and the handshake do."""
+
+    on_greeted: Callable[[Callable[[PeerId], None]], None]
+    seeks_peers: bool = True
+
+
+async def test_peers_that_come_anew_without_end_keep_nobody_from_writing(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    """Anybody could keep a node silent so; who came early is waited for, who comes late is not."""
+    a, b = two_nodes(nursery)
+    around: Any = Around(lambda greeted: a.host.on_connected(lambda peer_id, _outbound: greeted(peer_id)))
+    in_step = InStep(a.sync, around, around)
+
+    async def stall(_stream: object) -> None:
+        await trio.sleep_forever()
+
+    async def come_and_go() -> None:
+        for number in range(1_000):
+            stranger = a.host.network.host(f"stranger {number}")
+            stranger.serve(SYNC, stall)
+            a.host.network.connect(a.host, stranger)
+            await trio.sleep(0.2)
+            await a.host.disconnect(stranger.peer_id)
+
+    a.host.network.connect(a.host, b.host)
+    nursery.start_soon(a.sync.run)
+    nursery.start_soon(come_and_go)
+    with trio.move_on_after(AWAITED_SECONDS - 1) as early:
+        await in_step.wait()
+    assert early.cancelled_caught
+    with trio.fail_after(2):
+        await in_step.wait()
 
 
 async def test_a_consumer_out_of_step_asks_nobody(village: Village, autojump_clock: object) -> None:

@@ -7,6 +7,7 @@ of its own, so that a slow one costs the others nothing but the parts that it ho
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
 import trio
@@ -88,9 +89,11 @@ class Sync:
             self._phase = (now, self._tracker().phase(self._has_peers(), now))
         return self._phase[1]
 
-    def is_met(self) -> bool:
-        """Whether every connected peer has been asked, none has more, and one at least has told all it had."""
-        return not self._busy and self._rota.is_met()
+    def is_met(self, awaited: AbstractSet[PeerId] | None = None) -> bool:
+        """Whether every connected peer (of those that are `awaited`) has been asked, none of them has more, and one at
+        least, whoever it is, has told all it had."""
+        busy = self._busy if awaited is None else self._busy & awaited
+        return not busy and self._rota.is_met(awaited)
 
     def kick(self, _peer_id: PeerId | None = None) -> None:
         """Looks at once whose turn it is, because a peer has come; fits `Handshake.on_greeted`."""

@@ -14,7 +14,7 @@
 Equal, caught_up and fruitless are the ends of a peer that has told all it has; who was asked for a part has not.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -119,12 +119,17 @@ class Rota:
         """How many peers ended their last session so; the good ones that left are forgotten."""
         return sum(1 for known in self._known.values() if known.end is end)
 
-    def is_met(self) -> bool:
-        """Whether every connected peer was asked, none has more, and one has told all it had since any was busy."""
-        known = [self._of(peer) for peer in self._here]
-        told_at = max((item.at for item in known if item.end in TOLD_ALL), default=None)
+    def is_met(self, awaited: Container[PeerId] | None = None) -> bool:
+        """Whether every connected peer was asked, none has more, and one has told all it had since any was busy.
+
+        Where peers are `awaited`, that one may be any, and what others have is not waited for.
+        """
+        here = {peer: self._of(peer) for peer in self._here}
+        told_at = max((known.at for known in here.values() if known.end in TOLD_ALL), default=None)
         return told_at is not None and not any(
-            _has_more(item) or (item.end not in TOLD_ALL | BAD and item.at > told_at) for item in known
+            _has_more(known) or (known.end not in TOLD_ALL | BAD and known.at > told_at)
+            for peer, known in here.items()
+            if awaited is None or peer in awaited
         )
 
     def _of(self, peer: PeerId) -> _Known:

@@ -15,22 +15,28 @@ from xnode.net.sync import Sync
 
 LOOK_SECONDS: Final = 0.25  # between looks
 ALONE_SECONDS: Final = 3.0  # after the start; whoever is near has come by then
+AWAITED_SECONDS: Final = 60.0  # after the first peer; there may be no end of those that come later
+AWAITED_MAX: Final = 1_000  # peers
 
 
 class InStep:
-    """Looks at sync until all peers that are connected have told what they have; then it is so until the node ends."""
+    """Looks at sync until all peers that are connected have told what they have; then it is so until the node ends.
+
+    Of peers that came within a minute of the first, that is; and one at least, whoever it is, must have told.
+    """
 
     def __init__(self, sync: Sync, network: Network, handshake: Handshake) -> None:
         self._sync = sync
         self._network = network
         self._began: float | None = None
-        self._has_met_any = False
+        self._first_at: float | None = None
+        self._awaited: set[PeerId] = set()
         self._has_been = False
         handshake.on_greeted(self._on_greeted)
 
     def __call__(self) -> bool:
         """Whether it has been in step, or is alone: it was given no peer, and none has ever come."""
-        self._has_been = self._has_been or self._sync.is_met()
+        self._has_been = self._has_been or self._sync.is_met(None if self._awaits_all() else self._awaited)
         return self._has_been or self._is_alone()
 
     async def wait(self) -> None:
@@ -40,9 +46,15 @@ class InStep:
         while not self():  # noqa: ASYNC110  it is judged by what time alone changes, too
             await trio.sleep(LOOK_SECONDS)
 
-    def _on_greeted(self, _peer_id: PeerId) -> None:
-        self._has_met_any = True
+    def _on_greeted(self, peer_id: PeerId) -> None:
+        if self._first_at is None:
+            self._first_at = trio.current_time()
+        if self._awaits_all() and len(self._awaited) < AWAITED_MAX:
+            self._awaited.add(peer_id)
+
+    def _awaits_all(self) -> bool:
+        return self._first_at is None or trio.current_time() < self._first_at + AWAITED_SECONDS
 
     def _is_alone(self) -> bool:
         is_early = self._began is None or trio.current_time() < self._began + ALONE_SECONDS
-        return not (is_early or self._has_met_any or self._network.seeks_peers)
+        return not (is_early or self._first_at is not None or self._network.seeks_peers)
