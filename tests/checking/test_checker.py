@@ -9,9 +9,13 @@ import pytest
 import trio
 
 from tests.support.big_ledger import Maker, Shape, big_genesis
+from tests.support.blocks import EXAMPLES
 from xnode.checking.checker import CHUNK_BLOCKS, INLINE_MAX, Checker
-from xnode.checking.checks import Checked, Finding, answer, pack_order, unpack_answer, unpack_length
+from xnode.checking.checks import Checked, Finding, answer, check_wires, pack_order, unpack_answer, unpack_length
 from xnode.core.blocks import Block, block_hash, decode_block, encode_block
+from xnode.core.genesis import Genesis
+from xnode.core.ledger import Context
+from xnode.core.rules import check_alone
 from xnode.core.values import ZERO_HASH
 from xnode.core.work import is_valid_work
 
@@ -42,6 +46,17 @@ def test_orders_and_answers_cross_as_bytes() -> None:
     order = pack_order(KEY, DIFFICULTY, wires)
     assert unpack_length(order[:4]) == len(order) - 4
     assert list(unpack_answer(answer(order[4:]))) == expected
+
+
+@pytest.mark.parametrize("genesis", [big_genesis(), GENESIS])
+def test_blocks_of_every_form_are_judged_as_the_rules_judge_them(genesis: Genesis) -> None:
+    blocks = [*EXAMPLES.values(), *Maker(genesis, Shape(4, 2)).blocks()]
+    context, key = Context(genesis, now=None), genesis.network_key
+    refusals = [check_alone(block, context) for block in blocks]
+    words = ["good" if refusal is None else refusal.outcome.value for refusal in refusals]
+    found = check_wires(key, genesis.work_difficulty, [encode_block(block) for block in blocks])
+    assert [Finding(finding).name.lower() for finding, _ in found] == words
+    assert [identity for _, identity in found] == [block_hash(key, block) for block in blocks]
 
 
 async def test_without_workers_all_is_checked_here() -> None:

@@ -1,5 +1,6 @@
 """Blocks on the wire (protocol sections 2 and 4): both ways, and strictly."""
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -16,14 +17,19 @@ from xnode.core.blocks import (
     Block,
     BlockType,
     Lease,
+    block_hash,
     decode_block,
     encode_block,
+    flat_hash,
+    read_flat,
 )
-from xnode.core.codec import Malformed, encode
+from xnode.core.codec import Malformed, decode, encode
+from xnode.core.hashing import NetworkKey
 from xnode.core.keyset import KEYSET_KEYS_MAX, Keyset, KeySignature
 from xnode.core.lease import Resources
 from xnode.core.values import U64_MAX, ZERO_HASH, Asset, PublicKey, Signature
 
+SETTLING = {BlockType.LEASE_SETTLE, BlockType.LEASE_FORCE_SETTLE}
 KINDS = pytest.mark.parametrize("kind", BlockType)
 
 
@@ -99,6 +105,32 @@ def test_every_element_of_another_type_is_refused(kind: BlockType) -> None:
         wrongs = [None, True, b"", "text", ()] if isinstance(value, int) else [0, False, "text", b"", (0,)]
         for wrong in wrongs:
             refused([*values[:index], wrong, *values[index + 1 :]])
+
+
+@KINDS
+def test_every_negative_number_is_refused(kind: BlockType) -> None:
+    values = elements(EXAMPLES[kind])
+    for place, value in enumerate(values):
+        if type(value) is int:
+            refused([*values[:place], -1, *values[place + 1 :]])
+
+
+@KINDS
+def test_a_block_without_arrays_is_read_without_being_made(kind: BlockType) -> None:
+    block, key = EXAMPLES[kind], NetworkKey(bytes(32))
+    values = read_flat(encode_block(block))
+    assert (values is None) == (kind in KEYSET_TYPES | {BlockType.LEASE_ACCEPT} | SETTLING)
+    if values is not None:
+        assert (list(values), flat_hash(key, values)) == (elements(block), block_hash(key, block))
+
+
+@KINDS
+def test_what_is_read_without_being_made_is_canonical(kind: BlockType) -> None:
+    wire = encode_block(EXAMPLES[kind])
+    for place, flip in product(range(len(wire)), (1, 0x10, 0x80)):
+        changed = wire[:place] + bytes([wire[place] ^ flip]) + wire[place + 1 :]
+        values = read_flat(changed)
+        assert values is None or (values == decode(changed) and encode_block(decode_block(changed)) == changed)
 
 
 @KINDS

@@ -169,6 +169,7 @@ BYTES32: Final = frozenset(
 KINDS: Final = {int(kind): kind for kind in BlockType}
 ASSETS: Final = {int(asset): asset for asset in Asset}
 NAMES: Final = {kind: (*COMMON, *body._fields, "signature", "work") for kind, body in BODIES.items()}
+ASSET_AT: Final = COMMON.index("asset")
 ATTESTED: Final = frozenset(kind for kind, names in NAMES.items() if "attestations" in names)
 
 
@@ -185,10 +186,11 @@ FORMS: Final = {kind: tuple(_form(name) for name in names) for kind, names in NA
 
 
 class Shape(NamedTuple):
-    """The fields of a block of one key that are bytes, and how many bytes they have."""
+    """The fields of a block of one key that are bytes, how many bytes they have, and the fields that are integers."""
 
     bytes_of: Callable[[tuple[Any, ...]], tuple[bytes, ...]]
     sizes: tuple[int, ...]
+    ints_of: Callable[[tuple[Any, ...]], tuple[int, ...]]
 
 
 def _shapes(kind: BlockType) -> Iterator[tuple[tuple[type, ...], Shape]]:
@@ -196,10 +198,13 @@ def _shapes(kind: BlockType) -> Iterator[tuple[tuple[type, ...], Shape]]:
     for representative in (bytes, type(None)):
         types = tuple(representative if name == "representative" else _form(name)[0] for name in NAMES[kind])
         places = [place for place, wanted in enumerate(types) if wanted is bytes]
-        yield types, Shape(itemgetter(*places), tuple(FORMS[kind][place][1] for place in places))
+        numbers = [place for place, wanted in enumerate(types) if wanted is int]
+        sizes = tuple(FORMS[kind][place][1] for place in places)
+        yield types, Shape(itemgetter(*places), sizes, itemgetter(*numbers))
 
 
 SHAPES: Final = {kind: dict(_shapes(kind)) for kind in BlockType}
+FLAT: Final = {int(kind): SHAPES[kind] for kind in BlockType if kind not in ATTESTED | KEYSET_TYPES}
 
 
 class Block(NamedTuple):
@@ -223,7 +228,12 @@ class Block(NamedTuple):
     @property
     def work_root(self) -> bytes:
         """What its work is searched for: the block before it, or the account for a first one (section 6)."""
-        return self.account if self.previous == ZERO_HASH else self.previous
+        return work_root(self.account, self.previous)
+
+
+def work_root(account: bytes, previous: bytes) -> bytes:
+    """The same for a block of these."""
+    return account if previous == ZERO_HASH else previous
 
 
 def _hashed_fields(block: Block) -> tuple[Any, ...]:
@@ -242,8 +252,35 @@ def encode_block(block: Block) -> bytes:
     return encode((*_hashed_fields(block), signed, block.work))
 
 
+def read_flat(data: bytes) -> tuple[Any, ...] | None:
+    """The fields of the block of one key in `data`, where no field is an array itself; all are as they must be.
+
+    None where it is no such block, which says nothing of whether it is one at all: `decode_block` does.
+    """
+    try:
+        values = decode_own(data) if len(data) <= BLOCK_BYTES_MAX else ()
+    except Malformed:
+        return None
+    types = tuple(map(type, values))
+    shape = FLAT[values[0]].get(types) if types[:1] == (int,) and values[0] in FLAT else None
+    if shape is None or tuple(map(len, shape.bytes_of(values))) != shape.sizes or min(shape.ints_of(values)) < 0:
+        return None
+    return values if values[ASSET_AT] in ASSETS and encode(values) == data else None
+
+
+def flat_hash(network_key: NetworkKey, values: tuple[Any, ...]) -> Hash:
+    """The `block_hash` of the block of these fields, as `read_flat` gives them."""
+    return tagged_hash(network_key, Tag.BLOCK, encode(values[:-2]))
+
+
 def decode_block(data: bytes) -> Block:
     """The block in `data`; raises Malformed unless `encode_block` would write exactly these bytes."""
+    flat = read_flat(data)
+    return _decoded(data) if flat is None else _built(KINDS[flat[0]], flat)
+
+
+def _decoded(data: bytes) -> Block:
+    """Any block, by all checks, one after the other."""
     values = decode(data, BLOCK_BYTES_MAX)
     kind = _kind(values)
     if len(values) != len(NAMES[kind]):

@@ -37,12 +37,7 @@ def decode(data: bytes, bytes_max: int = RECORD_BYTES_MAX) -> tuple[Plain, ...]:
     """The record in `data`; raises Malformed for anything that `encode` would not have written."""
     if len(data) > bytes_max:
         raise Malformed(f"a record of {len(data)} bytes is over the limit of {bytes_max}")
-    try:
-        value = msgpack.unpackb(data, use_list=False, raw=False, strict_map_key=True)
-    except (ValueError, msgpack.UnpackException, RecursionError, UnicodeDecodeError) as error:
-        raise Malformed(f"not one msgpack record: {type(error).__name__}") from error
-    if type(value) is not tuple:
-        raise Malformed("a record must be a msgpack array")
+    value = decode_own(data)
     _check(value, DEPTH_MAX)
     if encode(value) != data:
         raise Malformed("not in canonical form")
@@ -56,7 +51,7 @@ def decode_own(data: bytes) -> tuple[Any, ...]:
     """
     try:
         value: object = msgpack.unpackb(data, use_list=False)
-    except (ValueError, msgpack.UnpackException) as error:
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
         raise Malformed(f"not one msgpack record: {type(error).__name__}") from error
     if type(value) is not tuple:
         raise Malformed("a record must be a msgpack array")
