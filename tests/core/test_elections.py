@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.support.elections import BOB, CAROL, DAVE, HIGH, LOW, PLACE, US, Table
+from tests.support.elections import BOB, CAROL, DAVE, HIGH, LOW, OTHER, PLACE, US, Table
 from tests.support.vote_network import address_number, hash_number, position_number
 from xnode.core import elections as limits
 from xnode.core.election import FORKS_MAX, HURRY_EVERY_NS, NUDGE_NS
@@ -18,6 +18,8 @@ from xnode.core.elections import (
     TICK_ELECTIONS_MAX,
 )
 from xnode.core.faults import OperatorFault
+from xnode.core.lease import LeaseState
+from xnode.core.steps import Step
 from xnode.core.tally import VoteOutcome
 from xnode.core.values import NS, Address, Hash
 from xnode.core.vote_effects import (
@@ -41,6 +43,35 @@ def final(block: Hash, position: Position = PLACE) -> CastVote:
 
 def place_in(account: int, number: int) -> Position:
     return Position(address_number(account), hash_number(number))
+
+
+# ---- a decision that the ledger can't carry out
+
+
+def test_a_winner_that_the_ledger_refuses_may_come_back() -> None:
+    table = Table(10, 90)
+    table.block(HIGH)
+    table.block(LOW)
+    decided = Confirmed(PLACE, LOW, (HIGH,), LOW)
+    assert decided in table.vote(BOB, LOW, final=True)
+    assert table.block(LOW) == (), "what is decided is over"
+    table.elections.on_refused(decided, None)
+    assert table.vote(BOB, LOW, final=True) == (), "it waits for its block"
+    assert table.block(LOW) == (final(LOW), Confirmed(PLACE, LOW, (), LOW))
+
+
+def test_what_a_refused_winner_beat_stays_lost_and_our_final_vote_binds() -> None:
+    table = Table(10, 90)
+    step = Step(hash_number(7), LeaseState.CREATED)
+    table.block(HIGH)
+    table.block(LOW, step=step)
+    decided = Confirmed(PLACE, LOW, (HIGH,), LOW)
+    assert decided in table.vote(BOB, LOW, final=True)
+    table.elections.on_refused(decided, step)
+    assert table.block(HIGH) == (NotOpened(PLACE, HIGH, NoRoom.CONFIRMED),)
+    rival = Position(CAROL, PLACE.previous)
+    table.block(OTHER, rival, step=step)
+    assert CastVote(rival, OTHER, True, step) not in table.vote(BOB, OTHER, position=rival), "the step is bound"
 
 
 # ---- votes before their block

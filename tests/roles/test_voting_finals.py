@@ -1,17 +1,19 @@
 """Voting on one store, without a network: final votes on disk, pauses, and how much one call carries out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import trio
 
 from tests.support.ledger import NOW, Chain, address_of, key_of, make_genesis
+from tests.support.state import OTHER_RATES, SOON, SYNCED, dao_genesis, next_block, set_op
 from xnode.core.blocks import Block, Send
-from xnode.core.genesis import Allocation
+from xnode.core.genesis import Allocation, Genesis
+from xnode.core.state_chain import StateEffects, judge_state
 from xnode.core.values import NS, Asset
 from xnode.core.votes import VOTES, Position, Vote, VoteBundle
-from xnode.roles.final_votes import final_at
+from xnode.roles.final_votes import FINAL_SPACE, final_at, position_key
 from xnode.roles.replica import Replica
 from xnode.roles.voting import ROUNDS_AT_ONCE, Voting
 from xnode.store.store import Store
@@ -57,15 +59,26 @@ class Table:
 
 
 @contextmanager
-def opened(root: Path) -> Iterator[Table]:
-    allocations = tuple(Allocation(address_of(name), Asset.XUSD, units) for name, units in UNITS.items())
-    genesis = make_genesis(allocations=allocations, representative=address_of("alice"))
+def opened(root: Path, make: Callable[..., Genesis] = make_genesis, scale: int = 1) -> Iterator[Table]:
+    allocations = tuple(Allocation(address_of(name), Asset.XUSD, scale * units) for name, units in UNITS.items())
+    genesis = make(allocations=allocations, representative=address_of("alice"))
     with Store.open(root / "store", genesis) as store:
         table = Table(store)
         table.delegate("bob", "bobs")
         table.delegate("carol", "carols")
         table.voting = table.begin()
         yield table
+
+
+def enact(store: Store, rates: dict[str, int]) -> None:
+    """The DAO's rates, from the date of the blocks of these tests on."""
+    with store.snapshot() as view:
+        block = next_block(view, store.genesis, set_op("sys.rates", rates), timestamp=SOON)
+        effects = judge_state(view, store.genesis, block, SYNCED)
+    assert isinstance(effects, StateEffects)
+    with store.transaction() as transaction:
+        transaction.stage_state(effects)
+        transaction.commit()
 
 
 async def _publish(_topic: str, _wire: bytes) -> None:
@@ -169,3 +182,38 @@ async def test_votes_for_a_whole_chain_are_carried_out_in_parts(tmp_path: Path, 
         with trio.move_on_after(5):
             await voting.carry_on()
         assert counts == [ROUNDS_AT_ONCE, 2 * ROUNDS_AT_ONCE, len(votes)]
+
+
+RICHER = 100_000  # so that DAVE can pay for a lease
+
+
+async def test_a_decision_that_the_rates_forbid_today_is_carried_out_once_they_allow_it(tmp_path: Path) -> None:
+    """A fork was good when it came; then the rates changed, and those who had not heard of that confirmed it."""
+    with opened(tmp_path, dao_genesis, RICHER) as table:
+        voting, dave, store = table.voting, table.chains["dave"], table.store
+        with store.snapshot() as view:
+            applied = dave.send(view, address_of("alice"), 1, timestamp=SOON)
+            fork = dave.lease(view, address_of("bob"), timestamp=SOON)
+        table.replica.take(applied)
+        table.replica.take(fork)
+        enact(store, OTHER_RATES)
+
+        def decide() -> bool:
+            for who in ("bobs", "carols"):
+                table.vote(voting, who, fork, True)
+            with store.snapshot() as view:
+                return view.is_confirmed(dave.hash_of(fork))
+
+        assert not decide()
+        assert voting.figures()["decisions_refused"] == 1
+        assert voting.answer([table.position(fork)]), "what we have said stands"
+        for _ in range(3):
+            voting._sweep()
+            assert not decide()
+            assert voting.figures()["decisions_refused"] == 1, "it is not tried again in vain"
+
+        enact(store, store.genesis.rates._asdict())
+        table.replica.take(fork)  # as sync brings it again where ledgers differ
+        assert decide()
+        with store.snapshot() as view:
+            assert view.note(FINAL_SPACE, position_key(table.position(fork))) is None

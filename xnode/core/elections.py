@@ -21,6 +21,7 @@ confirmed: its previous and the block that it refers to. So a confirmed block ne
 | open | what rests on its block was confirmed | confirmed | none |
 | open | its block was rolled back with what it rests on | unknown | none |
 | open | a rival of a candidate is confirmed elsewhere | open, or unknown if none is left | Lost, and what follows |
+| confirmed | the ledger can't take its block by what holds now | unknown | none |
 | confirmed | another block | confirmed | NotOpened(confirmed) |
 | confirmed | anything else | confirmed | none |
 
@@ -204,6 +205,17 @@ class Elections:
         effects = self._decide(decided, step, now)
         self._waiting.take(position)
         return (*(Lost(position, item, block_hash) for item in losers), *effects)
+
+    def on_refused(self, decided: Confirmed, step: Step | None) -> None:
+        """The ledger can't take the winner by what holds now: its position is open to it again, for when it can be taken.
+
+        It has the word of 67 %, so that what it beat stays lost; our own final vote binds as before."""
+        self._confirmed.pop(decided.position, None)
+        if decided.own_final is None:
+            return
+        self._finals[decided.position] = decided.own_final
+        if step is not None and decided.own_final == decided.block_hash:
+            self._step_finals[step] = decided.own_final
 
     def on_undone(self, position: Position, block_hash: Hash) -> tuple[Hash, ...]:
         """This block was rolled back with what it rested on: its election, if it stands in one, ends undecided, so that

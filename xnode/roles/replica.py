@@ -204,11 +204,14 @@ class Replica:
 
     def _replace(self, transaction: Transaction, winner: Block, undone: list[StoredBlock]) -> Effects | None:
         undone += clear_way(transaction, winner) or ()
-        if undone:
-            log.warning("a block of %s won: %d others are rolled back", winner.account.hex(), len(undone))
         verdict = judge_checked(transaction, winner, self.synced_context())
         if isinstance(verdict, Refusal):
+            log.warning(
+                "a block of %s won, but is not good by what holds here: %s", winner.account.hex(), verdict.outcome
+            )
             return None
+        if undone:
+            log.warning("a block of %s won: %d others are rolled back", winner.account.hex(), len(undone))
         transaction.stage(verdict)
         return verdict
 

@@ -403,12 +403,19 @@ class Voting:
         for item in decided:
             winner = self._staged.pop(item.block_hash, None)
             if winner is not None and item.block_hash not in applied:
-                decision = self._replica.replace(winner, self._unwritten.stage, settle_finals)
-                if decision.confirmed:  # else there was nothing to write
-                    self._unwritten.note_written()
-                self._land(decision, item.block_hash)
+                self._put_in_place(winner, item)
             for loser in item.losers:
                 self._reject(loser, "fork_lost", item.block_hash)
+
+    def _put_in_place(self, winner: Block, item: Confirmed) -> None:
+        """One that is not good any more may be again, once the state chain says so: it comes back as any fork does."""
+        decision = self._replica.replace(winner, self._unwritten.stage, settle_finals)
+        if decision.confirmed:
+            self._unwritten.note_written()
+            self._land(decision, item.block_hash)
+        else:  # nothing was written
+            self.counters["decisions_refused"] += 1
+            self._elections.on_refused(item, step_of(winner))
 
     def note_decision(self, decision: Decision) -> None:
         """The same of blocks that were confirmed without an election."""
