@@ -207,7 +207,7 @@ class Elections:
         return (*(Lost(position, item, block_hash) for item in losers), *effects)
 
     def on_refused(self, decided: Confirmed, step: Step | None) -> None:
-        """The ledger can't take the winner by what holds now: its position is open to it again, for when it can be taken.
+        """The ledger can't take the winner by what holds now: its position is open to it again, for when that changes.
 
         It has the word of 67 %, so that what it beat stays lost; our own final vote binds as before."""
         self._confirmed.pop(decided.position, None)
