@@ -63,10 +63,16 @@ class OpenTunnel(TunnelEnd):
         self._stream = stream
         self._nursery = nursery
 
-    async def join(self, sock: socket.socket, early: bytes, eof: bool) -> None:
+    async def join(self, sock: socket.socket, early: bytes, eof: bool, leave: Callable[[], None]) -> None:
         """Carries bytes from here on, on the node's loop."""
         client = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        self._nursery.start_soon(splice, self._stream, client, early, eof, name="tunnel")
+        self._nursery.start_soon(self._carry, client, early, eof, leave, name="tunnel")
+
+    async def _carry(self, client: trio.SocketStream, early: bytes, eof: bool, leave: Callable[[], None]) -> None:
+        try:
+            await splice(self._stream, client, early, eof)
+        finally:
+            leave()
 
     async def abandon(self) -> None:
         """Nobody wants it any more."""

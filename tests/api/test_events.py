@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.support.node_port import Running, running_api
-from xnode.api import events
+from xnode.api import clients, events
 from xnode.api.settings import ApiSettings
 from xnode.core.lease import LeaseState
 from xnode.core.values import Hash
@@ -96,6 +96,16 @@ def test_followers_are_bounded_and_leave(running: Running) -> None:
             break
     else:
         raise AssertionError("the follower that left is still counted")
+
+
+def test_a_client_s_share_of_the_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_api(tmp_path, ApiSettings(port=0, followers_per_client_max=1)) as running:
+        url = url_of(running.node.leases[LeaseState.CREATED])
+        with running.http.stream("GET", url), running.http.stream("GET", url) as second:
+            assert second.status_code == 200
+            monkeypatch.setattr(clients, "is_loopback", lambda _: False)
+            refused = running.http.get(url)
+        assert (refused.status_code, refused.json()["code"]) == (503, "too_many_followers")
 
 
 def test_an_unknown_lease(running: Running) -> None:

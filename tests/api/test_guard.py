@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.support.node_port import Running, access_headers, running_api
 from xnode.api import parse
 from xnode.api.app import create_app
-from xnode.api.guard import Buckets, client_of, is_loopback
+from xnode.api.clients import client_of, is_loopback
+from xnode.api.guard import Buckets
 from xnode.api.settings import ApiSettings
 from xnode.core.faults import OperatorFault
 from xnode.core.lease import LeaseState

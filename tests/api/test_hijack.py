@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tests.support.raw_http import RawClient, connect
-from xnode.api import hijack
+from xnode.api import clients, hijack
 from xnode.api.bridge import Bridge, open_bridge
 from xnode.api.hijack import EXTENSION, Detached, Hijack
 from xnode.api.server import serve_http
@@ -228,6 +228,18 @@ async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (await first.head()).startswith(b"HTTP/1.1 200")
         async with connect(port) as second:
             assert (await second.head()).startswith(b"HTTP/1.1 503")
+
+
+@pytest.mark.parametrize(("is_local", "status"), [(False, b"503"), (True, b"200")])
+async def test_a_client_s_share_of_connections(monkeypatch: pytest.MonkeyPatch, is_local: bool, status: bytes) -> None:
+    monkeypatch.setattr(hijack, "CONNECTIONS_PER_CLIENT_MAX", 1)
+    monkeypatch.setattr(clients, "is_loopback", lambda _: is_local)
+    async with echo_server() as port, connect(port) as first:
+        await first.send(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await first.head()).startswith(b"HTTP/1.1 200")
+        async with connect(port) as second:
+            await second.send(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await second.head()).startswith(b"HTTP/1.1 " + status)
 
 
 @pytest.mark.slow

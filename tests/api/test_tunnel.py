@@ -3,7 +3,8 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from hypothesis import strategies as st
 from tests.support.ledger import NOW
 from tests.support.node_port import MemoryNode, Running, access_headers, running_api, serving
 from tests.support.raw_http import RawClient, connect
+from xnode.api import clients
 from xnode.api.bridge import Bridge, open_bridge
+from xnode.api.clients import Seats
 from xnode.api.hijack import Detached
 from xnode.api.port import TunnelEnd
 from xnode.api.settings import ApiSettings
@@ -194,11 +197,12 @@ class Joined(TunnelEnd):
         self.fault = fault
         self.given: list[bytes] = []
 
-    async def join(self, sock: socket.socket, early: bytes, eof: bool) -> None:
+    async def join(self, sock: socket.socket, early: bytes, eof: bool, leave: Callable[[], None]) -> None:
         if self.fault is not None:
             raise self.fault
         self.given.append(early)
         sock.close()
+        leave()
 
     async def abandon(self) -> None:
         raise AssertionError("joined, not abandoned")
@@ -215,12 +219,14 @@ class Abandoned(Joined):
 
 async def cross(bridge: Bridge, end: TunnelEnd, sock: socket.socket) -> Handover:
     """The hand-over as the HTTP thread does it."""
-    handover = Handover(Detached(sock, b"early", False))
+    seats = Seats("tunnel_busy", "")
+    handover = Handover(Detached(sock, b"early", False), seats.take(1, {}))
 
     async def main() -> None:
         await handover.cross(bridge, end)
 
     await trio.to_thread.run_sync(lambda: asyncio.run(main()))
+    assert len(seats) == 0
     return handover
 
 
@@ -250,10 +256,13 @@ async def test_a_hand_over_to_a_node_that_is_gone_closes_the_socket() -> None:
 async def test_a_hand_over_that_is_cut_off_abandons_the_far_end() -> None:
     ours, theirs = socket.socketpair()
     go, release, end = threading.Event(), threading.Event(), Abandoned()
+    seats = Seats("tunnel_busy", "")
 
     async def main(bridge: Bridge) -> None:
         go.wait(5)
-        crossing = asyncio.create_task(Handover(Detached(theirs, b"early", False)).cross(bridge, end))
+        crossing = asyncio.create_task(
+            Handover(Detached(theirs, b"early", False), seats.take(1, {})).cross(bridge, end)
+        )
         await asyncio.sleep(0)
         crossing.cancel()
         await asyncio.sleep(0)
@@ -268,6 +277,7 @@ async def test_a_hand_over_that_is_cut_off_abandons_the_far_end() -> None:
             go.set()
             assert release.wait(5)  # the node is busy meanwhile, so the far end can't be joined first
         assert end.is_abandoned
+        assert len(seats) == 0
         assert end.given == []
         assert ours.recv(1) == b""
 
@@ -277,3 +287,29 @@ def test_a_tunnel_does_not_stop_other_requests(running: Running) -> None:
         client.sendall(head(running.node.leases[LeaseState.ACCEPTED], {"Authorization": "Bearer secret"}))
         client.recv(65536)
         assert running.http.get("/health").status_code == httpx.codes.OK
+
+
+def test_a_client_s_tunnels_are_bounded_and_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_api(tmp_path, ApiSettings(port=0, tunnels_max=2, tunnels_per_client_max=1)) as running:
+        request = head(running.node.leases[LeaseState.ACCEPTED], {})
+        address = ("127.0.0.1", running.port)
+        with (
+            socket.create_connection(address, timeout=5) as first,
+            socket.create_connection(address, timeout=5) as second,
+        ):
+            first.sendall(request)
+            assert b" 101 " in first.recv(65536)
+            with monkeypatch.context() as elsewhere:
+                elsewhere.setattr(clients, "is_loopback", lambda _: False)
+                with socket.create_connection(address, timeout=5) as refused:
+                    refused.sendall(request)
+                    answer = b"".join(iter(lambda: refused.recv(65536), b""))
+            assert b" 503 " in answer
+            assert b"tunnel_busy" in answer
+            second.sendall(request)
+            assert b" 101 " in second.recv(65536)
+        for _ in range(500):
+            if "xnode_api_tunnels 0\n" in running.http.get("/metrics").text:
+                return
+            time.sleep(0.01)
+        raise AssertionError("a tunnel that has ended is still counted")

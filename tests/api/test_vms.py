@@ -2,13 +2,17 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import trio
 
 from tests.support.ledger import NOW
-from tests.support.node_port import Running, access_headers, running_api
+from tests.support.node_port import MemoryNode, Running, access_headers, running_api, serving
+from tests.support.raw_http import connect
 from xnode.api import console
 from xnode.api.port import AccessProof
 from xnode.api.settings import ApiSettings
@@ -175,6 +179,25 @@ def test_followers_are_bounded_and_leave(running: Running, monkeypatch: pytest.M
             monkeypatch.setattr(console, "FOLLOWERS_PER_LEASE_MAX", 9)
             assert code_of(running.http.get(url_of(running, "console?follow=true"))) == (503, "too_many_followers")
     wait_for_no_followers(running)
+
+
+async def test_requests_at_once_do_not_get_past_the_bound(tmp_path: Path) -> None:
+    node = MemoryNode(tmp_path)
+    node.console = b"it boots\n"
+    release = node.waits["watch_console"] = trio.Event()
+    path = f"/vms/{node.leases[LeaseState.ACCEPTED].hex()}/console?follow=true"
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with AsyncExitStack() as stack:
+        bound = await stack.enter_async_context(serving(node, ApiSettings(port=0, console_followers_max=1)))
+        first, second = [await stack.enter_async_context(connect(bound.port)) for _ in range(2)]
+        await first.send(request.encode())
+        with trio.fail_after(5):
+            await node.entered.wait()
+            await second.send(request.encode())
+            assert (await second.head()).startswith(b"HTTP/1.1 503")
+            release.set()
+            assert (await first.head()).startswith(b"HTTP/1.1 200")
+    node.store.close()
 
 
 def test_what_is_followed_is_bounded(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

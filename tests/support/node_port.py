@@ -320,14 +320,14 @@ class _EchoEnd(TunnelEnd):
     def __init__(self, node: MemoryNode) -> None:
         self._node = node
 
-    async def join(self, sock: socket.socket, early: bytes, eof: bool) -> None:
+    async def join(self, sock: socket.socket, early: bytes, eof: bool, leave: Callable[[], None]) -> None:
         assert self._node.nursery is not None
-        self._node.nursery.start_soon(self._echo, sock, early, eof)
+        self._node.nursery.start_soon(self._echo, sock, early, eof, leave)
 
     async def abandon(self) -> None:
         self._node.abandoned.set()
 
-    async def _echo(self, sock: socket.socket, early: bytes, eof: bool) -> None:
+    async def _echo(self, sock: socket.socket, early: bytes, eof: bool, leave: Callable[[], None]) -> None:
         async with trio.SocketStream(trio.socket.from_stdlib_socket(sock)) as stream:
             try:
                 await stream.send_all(early)
@@ -337,6 +337,8 @@ class _EchoEnd(TunnelEnd):
                 await stream.send_all(b"bye")
             except trio.BrokenResourceError:
                 return
+            finally:
+                leave()
 
 
 class Running(NamedTuple):

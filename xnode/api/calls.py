@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from starlette.requests import Request
 
 from xnode.api.bridge import Bridge
+from xnode.api.clients import Seats
 from xnode.api.parse import Field
 from xnode.api.port import NodePort
 from xnode.api.settings import ApiSettings
-from xnode.core.values import Hash
 
 Schema = Mapping[str, Any]
 
@@ -24,8 +24,9 @@ class Api:
         self.bridge = bridge
         self.settings = settings
         self.stopping = threading.Event()
-        self.followers = 0
-        self.console_followers: Counter[Hash] = Counter()
+        self.streams = Seats("too_many_followers", "too many event streams are open; ask again soon")
+        self.consoles = Seats("too_many_followers", "too many consoles are followed; ask again soon")
+        self.tunnels = Seats("tunnel_busy", "too many tunnels are open by this API; close one, or try again later")
         self.counts: Counter[str] = Counter()
 
 

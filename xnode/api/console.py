@@ -2,18 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.requests import Request
+from starlette.responses import Response
 
 from xnode.api.access import PROOF, proof_of
 from xnode.api.calls import Api, Asked, Call
+from xnode.api.clients import client_of, share_of
+from xnode.api.events import Seated
 from xnode.api.parse import optional, path_hash
 from xnode.api.port import ConsoleWatch
 from xnode.api.schema import TEXT
-from xnode.core.faults import Fault, Unavailable
+from xnode.core.faults import Fault
 from xnode.core.values import Hash
 
 ANSWER_BYTES_MAX: Final = 256 * 1024  # of one answer; X-Next-Position says how to go on
@@ -35,19 +37,27 @@ async def get_console(api: Api, asked: Asked) -> Response:
     """From a position on."""
     lease_hash = path_hash(asked.request, "vm")
     is_followed = asked.query["follow"] == "true" and asked.request.method != "HEAD"
+    leave = _seat(api, asked.request, lease_hash) if is_followed else _nothing
+    try:
+        watch = await api.bridge.call(api.port.watch_console, lease_hash, proof_of(asked.request.headers))
+        data, position = await _collect(api, watch, asked.query["position"])
+    except BaseException:
+        leave()
+        raise
     if is_followed:
-        _check_followers(api, lease_hash)
-    watch = await api.bridge.call(api.port.watch_console, lease_hash, proof_of(asked.request.headers))
-    data, position = await _collect(api, watch, asked.query["position"])
-    if is_followed:
-        return _Followed(api, lease_hash, _following(api, watch, data, position))
+        return Seated(_following(api, watch, data, position), leave, MEDIA_TYPE)
     return Response(data, media_type=MEDIA_TYPE, headers={POSITION: str(position)})
 
 
-def _check_followers(api: Api, lease_hash: Hash) -> None:
-    everywhere = sum(api.console_followers.values())
-    if everywhere >= api.settings.console_followers_max or api.console_followers[lease_hash] >= FOLLOWERS_PER_LEASE_MAX:
-        raise Unavailable("too_many_followers", "too many consoles are followed; ask again soon", retryable=True)
+def _nothing() -> None:
+    """What who holds no seat gives back."""
+
+
+def _seat(api: Api, request: Request, lease_hash: Hash) -> Callable[[], None]:
+    """Taken before anything is awaited, so that no number of requests at once gets past the bounds."""
+    client, most = client_of(request.scope), api.settings.console_followers_max
+    share = share_of(client, api.settings.console_followers_per_client_max, most)
+    return api.consoles.take(most, {client: share, lease_hash.hex(): FOLLOWERS_PER_LEASE_MAX})
 
 
 async def _collect(api: Api, watch: ConsoleWatch, position: int) -> tuple[bytes, int]:
@@ -76,24 +86,6 @@ async def _following(api: Api, watch: ConsoleWatch, data: bytes, position: int) 
             sent += len(part.data)
             yield part.data
             await asyncio.sleep(PAUSE_SECONDS)
-
-
-class _Followed(StreamingResponse):
-    """Counted as long as it is open, however it ends."""
-
-    def __init__(self, api: Api, lease_hash: Hash, pieces: AsyncIterator[bytes]) -> None:
-        super().__init__(pieces, media_type=MEDIA_TYPE)
-        self._followers = api.console_followers
-        self._lease_hash = lease_hash
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._followers[self._lease_hash] += 1
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._followers[self._lease_hash] -= 1
-            if not self._followers[self._lease_hash]:
-                del self._followers[self._lease_hash]
 
 
 CALLS: Final = (

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from starlette.requests import Request
@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from xnode.api.calls import Api
+from xnode.api.clients import client_of, share_of
 from xnode.core.faults import Unavailable
 from xnode.core.values import Hash
 from xnode.roles.lease_log import Step
@@ -26,26 +27,26 @@ def follow(api: Api, lease_hash: Hash, request: Request) -> Response:
     """The stream; raises Unavailable when too many are open. `Last-Event-ID` goes on behind that event."""
     if request.method == "HEAD":
         return Response(media_type="text/event-stream")
-    if api.followers >= api.settings.followers_max:
-        raise Unavailable("too_many_followers", "too many event streams are open; ask again soon", retryable=True)
     given = request.headers.get("last-event-id", "")
     seen = int(given) if given.isdecimal() and len(given) <= 20 else 0
-    return _Stream(api, _steps(api, lease_hash, seen))
+    client, most = client_of(request.scope), api.settings.followers_max
+    share = share_of(client, api.settings.followers_per_client_max, most)
+    return Seated(_steps(api, lease_hash, seen), api.streams.take(most, {client: share}), "text/event-stream")
 
 
-class _Stream(StreamingResponse):
-    """Counted as long as it is open, however it ends."""
+class Seated(StreamingResponse):
+    """Holds its seat (clients.py) as long as it is open, however it ends."""
 
-    def __init__(self, api: Api, steps: AsyncIterator[str]) -> None:
-        super().__init__(steps, media_type="text/event-stream")
-        self._api = api
+    def __init__(self, pieces: AsyncIterator[str | bytes], leave: Callable[[], None], media_type: str) -> None:
+        super().__init__(pieces, media_type=media_type)
+        self._leave = leave
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._api.followers += 1
+        """Sends it all."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._api.followers -= 1
+            self._leave()
 
 
 async def _steps(api: Api, lease_hash: Hash, seen: int) -> AsyncIterator[str]:

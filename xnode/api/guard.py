@@ -7,7 +7,6 @@ token, unless there is none and the server is bound to loopback. Signed calls ta
 """
 
 import hmac
-import ipaddress
 import math
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from starlette.types import Scope
 
 from xnode.api.access import is_signed
 from xnode.api.calls import Call
+from xnode.api.clients import client_of, is_ip, is_loopback
 from xnode.api.errors import HttpFault
 from xnode.api.parse import check_size
 from xnode.api.settings import ADDRESSES_MAX, ApiSettings
@@ -24,19 +24,6 @@ from xnode.core.faults import NotAllowed, OperatorFault
 
 CORS_METHODS = "GET, POST, OPTIONS"
 CORS_HEADERS = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Access-Signature, X-Access-Timestamp"
-
-
-def is_loopback(bind: str) -> bool:
-    """Whether only this host can reach a server bound there."""
-    return bind == "localhost" or (_is_ip(bind) and ipaddress.ip_address(bind).is_loopback)
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _host_name(host: str) -> str:
@@ -65,15 +52,6 @@ class Buckets:
         if len(self._left) > self._addresses_max:
             self._left.popitem(last=False)
         return wait
-
-
-def client_of(scope: Scope) -> str:
-    """The client's address for the rate limit; of IPv6 the /64, which one client has whole."""
-    text = (scope.get("client") or ("",))[0]
-    if not _is_ip(text) or ":" not in text:
-        return text
-    address = ipaddress.IPv6Address(text.partition("%")[0])
-    return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
 class Guard:
@@ -142,7 +120,7 @@ class Guard:
     def _check_host(self, headers: Headers) -> str:
         hosts = headers.getlist("host")
         name = _host_name(hosts[0]) if len(hosts) == 1 else ""
-        if name == "localhost" or _is_ip(name) or name in self._settings.hosts:
+        if name == "localhost" or is_ip(name) or name in self._settings.hosts:
             return hosts[0]
         text = "call this node by its IP address, by localhost, or by a name that its operator lists (hosts)"
         raise NotAllowed("foreign_host", text)

@@ -7,7 +7,7 @@ asked for no upgrade) is written, the socket is duplicated, asyncio's own descri
 early bytes and the half-close belong to the caller. The HTTP parser stops by itself only where both upgrade headers are
 there, so the input is cut after each head before it is parsed; that costs one search in each segment.
 
-Further bounds that uvicorn does not set: connections at once, bytes of a head, time until a head is complete.
+Further bounds that uvicorn does not set: connections at once, of one client too, bytes of a head, time until a head is complete.
 """
 
 import asyncio
@@ -21,7 +21,15 @@ import httptools
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from xnode.api.settings import CONNECTIONS_MAX, EARLY_BYTES_MAX, HEAD_BYTES_MAX, IDLE_SECONDS, MESSAGE_BYTES_MAX
+from xnode.api.clients import client_of, share_of
+from xnode.api.settings import (
+    CONNECTIONS_MAX,
+    CONNECTIONS_PER_CLIENT_MAX,
+    EARLY_BYTES_MAX,
+    HEAD_BYTES_MAX,
+    IDLE_SECONDS,
+    MESSAGE_BYTES_MAX,
+)
 
 EXTENSION: Final = "xnode.hijack"
 TUNNEL_URL: Final = re.compile(rb"/tunnel/[^/?#]+/tcp(\?[^#]*)?")
@@ -56,6 +64,7 @@ class HijackProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
+        self.whose = ""
         self._hijack: Hijack | None = None
         self._early = bytearray()
         self._eof = False
@@ -67,10 +76,17 @@ class HijackProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS_MAX:
+        if len(self.connections) > CONNECTIONS_MAX or self._are_too_many():
             self._refuse(503, "busy", "the node has too many connections; ask again soon")
         else:
             self._watch(-1)
+
+    def _are_too_many(self) -> bool:
+        """Whether this client has its share of connections already."""
+        self.whose = client_of({"client": self.client})
+        share = share_of(self.whose, CONNECTIONS_PER_CLIENT_MAX, CONNECTIONS_MAX)
+        held = [other for other in self.connections if isinstance(other, HijackProtocol) and other.whose == self.whose]
+        return len(held) > share
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._idle_timer is not None:

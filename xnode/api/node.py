@@ -46,7 +46,8 @@ async def get_metrics(api: Api, asked: Asked) -> Response:  # noqa: ARG001
     with api.port.snapshot() as view:
         counts = view.counts()
     figures = {"blocks": counts.blocks, "accounts": counts.accounts, "peers": len(api.port.peers())}
-    figures |= {"api_event_streams": api.followers, "api_console_followers": api.console_followers.total()}
+    figures |= {"api_event_streams": len(api.streams), "api_console_followers": len(api.consoles)}
+    figures |= {"api_tunnels": len(api.tunnels)}
     figures |= {f"api_{name}": count for name, count in api.counts.items()}
     figures |= api.port.counters()
     lines = [f"xnode_{NOT_A_NAME.sub('_', name.lower())} {value}\n" for name, value in sorted(figures.items())]

@@ -6,6 +6,7 @@ the node's trio loop and are reached only through `api/bridge.py`. All raise the
 
 import socket
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 from xnode.core.attestations import Attestation
@@ -225,8 +226,11 @@ class TunnelEnd(ABC):
     """The far end of a tunnel that is open but not yet joined to a client."""
 
     @abstractmethod
-    async def join(self, sock: socket.socket, early: bytes, eof: bool) -> None:
-        """Takes the client's detached socket over, with its early bytes, and returns at once; trio carries on."""
+    async def join(self, sock: socket.socket, early: bytes, eof: bool, leave: Callable[[], None]) -> None:
+        """Takes the client's detached socket over, with its early bytes, and returns at once; trio carries on.
+
+        `leave` is called when the tunnel has ended, unless this raises.
+        """
 
     @abstractmethod
     async def abandon(self) -> None:

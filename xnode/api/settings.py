@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 
 CONNECTIONS_MAX: Final = 1000  # open HTTP connections; one more is told 503 and closed
+CONNECTIONS_PER_CLIENT_MAX: Final = 250  # of them from one client address; loopback may have them all
 CALLS_MAX: Final = 1000  # calls into the node that may be under way at once
 HEAD_BYTES_MAX: Final = 64 * 1024  # a request's line and headers, trailers too
 MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024  # a request on the wire, chunk sizes included
@@ -31,7 +32,11 @@ class ApiSettings(NamedTuple):
     rate: float = 100.0  # requests a second for one client address
     burst: float = 500.0  # saved up at most
     followers_max: int = 100  # event streams at once
+    followers_per_client_max: int = 20  # of them for one client address; loopback may have them all
     console_followers_max: int = 16
+    console_followers_per_client_max: int = 8
+    tunnels_max: int = 1000  # through this API, to whichever provider
+    tunnels_per_client_max: int = 64
 
     def __repr__(self) -> str:
         """Never shows the token."""

@@ -7,20 +7,24 @@ and crosses to trio once; who takes it is decided under a lock, because either s
 import contextlib
 import logging
 import threading
+from collections.abc import Callable
 from typing import Final
 
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from xnode.api.access import PROOF, proof_of
 from xnode.api.bridge import Bridge
 from xnode.api.calls import Api, Asked, Call
+from xnode.api.clients import client_of, share_of
 from xnode.api.errors import HttpFault
 from xnode.api.hijack import EXTENSION, Detached, Hijack
 from xnode.api.parse import path_hash
-from xnode.api.port import TunnelEnd
+from xnode.api.port import AccessProof, TunnelEnd
 from xnode.api.schema import TEXT
 from xnode.core.faults import CallerFault, Fault, NotAllowed
+from xnode.core.values import Hash
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +34,9 @@ OPEN_SECONDS: Final = 60.0
 class Handover:
     """A client's socket on its way from asyncio to trio: exactly one side takes it."""
 
-    def __init__(self, client: Detached) -> None:
+    def __init__(self, client: Detached, leave: Callable[[], None]) -> None:
         self.client = client
+        self._leave = leave
         self._lock = threading.Lock()
         self._is_taken = False
 
@@ -46,9 +51,10 @@ class Handover:
         if not self.take():
             return
         try:
-            await end.join(*self.client)
+            await end.join(*self.client, self._leave)
         except BaseException:
             self.client.sock.close()
+            self._leave()
             raise
 
     async def cross(self, bridge: Bridge, end: TunnelEnd) -> None:
@@ -60,6 +66,7 @@ class Handover:
         finally:
             if self.take():
                 self.client.sock.close()
+                self._leave()
                 with contextlib.suppress(Fault):  # the node is stopping, and the far end with it
                     await bridge.call(end.abandon)
 
@@ -83,6 +90,23 @@ async def open_tunnel(api: Api, asked: Asked) -> Response:
     hijack = request.scope.get("extensions", {}).get(EXTENSION)
     if not isinstance(hijack, Hijack):
         raise CallerFault("tunnel_body", "a tunnel's request has no body, and its path as the request's target")
+    leave = _seat(api, request)
+    try:
+        end, client = await _opened(api, lease_hash, proof, hijack)
+    except BaseException:
+        leave()
+        raise
+    await Handover(client, leave).cross(api.bridge, end)
+    return _Taken()
+
+
+def _seat(api: Api, request: Request) -> Callable[[], None]:
+    client, most = client_of(request.scope), api.settings.tunnels_max
+    return api.tunnels.take(most, {client: share_of(client, api.settings.tunnels_per_client_max, most)})
+
+
+async def _opened(api: Api, lease_hash: Hash, proof: AccessProof | None, hijack: Hijack) -> tuple[TunnelEnd, Detached]:
+    """Both ends, the far one first."""
     open_end = api.port.open_tunnel
     try:
         end = await api.bridge.call(open_end, lease_hash, proof, deadline_s=OPEN_SECONDS, undo=_abandon)
@@ -93,8 +117,7 @@ async def open_tunnel(api: Api, asked: Asked) -> Response:
     except BaseException:
         await api.bridge.call(end.abandon)
         raise
-    await Handover(client).cross(api.bridge, end)
-    return _Taken()
+    return end, client
 
 
 CALLS: Final = (
