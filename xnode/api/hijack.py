@@ -7,7 +7,8 @@ asked for no upgrade) is written, the socket is duplicated, asyncio's own descri
 early bytes and the half-close belong to the caller. The HTTP parser stops by itself only where both upgrade headers are
 there, so the input is cut after each head before it is parsed; that costs one search in each segment.
 
-Further bounds that uvicorn does not set: connections at once, of one client too, bytes of a head, time until a head is complete.
+Further bounds that uvicorn does not set: connections at once, of one client too, bytes of a head, time until a head is
+complete.
 """
 
 import asyncio
