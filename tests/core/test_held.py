@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.support.blocks import EXAMPLES
 from xnode.core.blocks import Block, BlockType
-from xnode.core.held import HELD_MAX, Held
+from xnode.core.held import HELD_MAX, SIBLINGS_MAX, Held
 from xnode.core.values import Hash
 
 
@@ -60,8 +60,20 @@ def test_holding_again_renews_and_drops_nobody() -> None:
     assert held.take(name(9)) == (block(1), block(3))
 
 
-def test_the_limit_is_the_documented_one() -> None:
-    assert HELD_MAX == 10_000
+def test_siblings_of_one_position_are_bounded_and_push_out_each_other_only() -> None:
+    held, other = Held(), block(0)._replace(previous=name(7))
+    held.put(name(0), other, name(9))
+    for number in range(1, SIBLINGS_MAX + 3):
+        held.put(name(number), block(number), name(9))
+    assert (len(held), held.dropped) == (SIBLINGS_MAX + 1, 2)
+    assert held.take(name(9)) == (other, *(block(number) for number in range(3, SIBLINGS_MAX + 3)))
+    for number in range(SIBLINGS_MAX):
+        held.put(name(number), block(number), name(8))
+    assert held.dropped == 2
+
+
+def test_the_limits_are_the_documented_ones() -> None:
+    assert (HELD_MAX, SIBLINGS_MAX) == (10_000, 16)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 6), st.integers(0, 3)), max_size=40))
