@@ -1,6 +1,7 @@
 """Many old blocks at once: in any order, killed in the middle, from peers that lie, while others write."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -8,15 +9,15 @@ import pytest
 import trio
 
 from tests.support.big_ledger import Maker, Shape, big_genesis
-from tests.support.ledger import NOW, MemoryLedger, address_of
+from tests.support.ledger import NOW, Chain, MemoryLedger, address_of
 from tests.support.store import GENESIS as STORY
 from tests.support.store import dump, story_blocks
 from tests.support.streams import MemoryNetwork
-from xnode.core.blocks import decode_block, encode_block
+from xnode.core.blocks import block_hash, decode_block, encode_block
 from xnode.core.faults import PeerFault
 from xnode.core.genesis import Genesis
 from xnode.core.held import Held
-from xnode.core.ledger import Effects
+from xnode.core.ledger import Effects, Outcome
 from xnode.core.values import NS, U64_MAX
 from xnode.net import sync_plan, sync_rounds
 from xnode.net.streams import PeerId
@@ -25,7 +26,7 @@ from xnode.net.sync_plan import Resume, Taken
 from xnode.net.sync_rota import SessionEnd
 from xnode.roles.bulk_intake import BATCH_BLOCKS, RESUMES_MAX, BulkIntake
 from xnode.roles.ledger_sync import LedgerSource
-from xnode.roles.replica import Replica
+from xnode.roles.replica import RELEASED_MAX, Replica
 from xnode.store.store import Store
 from xnode.store.transaction import Transaction
 from xnode.store.verify import verify_store
@@ -126,6 +127,26 @@ async def test_blocks_in_random_order_are_held_until_what_they_need_comes(tmp_pa
     assert (taken.applied, node.blocks, len(node.replica.held)) == (1_500, 1_500, 0)
     assert taken.held > 500
     assert verify_store(node.store) == []
+
+
+async def test_many_that_wait_for_one_are_judged_a_few_at_a_time(tmp_path: Path, nursery: trio.Nursery) -> None:
+    ledger, names = MemoryLedger(STORY), [f"waiting-{number}" for number in range(4 * RELEASED_MAX)]
+    send = Chain(STORY, "alice").send(ledger, address_of("nobody"), 5)
+    source = block_hash(STORY.network_key, send)
+    node, steps = Node(tmp_path / "a", genesis=STORY), list[int]()
+    await node.take([encode_block(Chain(STORY, name).receive(ledger, source)) for name in names])
+    assert len(node.replica.held) == len(names)
+
+    async def look() -> None:
+        while True:
+            steps.append(node.replica.outcomes[Outcome.NO_SOURCE])
+            await trio.lowlevel.checkpoint()
+
+    nursery.start_soon(look)
+    assert (await node.take([encode_block(send)])).refused == len(names) == node.replica.outcomes[Outcome.NO_SOURCE]
+    most = max(after - before for before, after in pairwise(steps))
+    assert most <= 2 * RELEASED_MAX  # the other task's turn may be the last of one round and the first of the next
+    nursery.cancel_scope.cancel()
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 import trio
+import trio.testing
 
 from tests.support.ledger import NOW, Chain, MemoryLedger, address_of, key_of
 from tests.support.role_node import AnyWork, Village, open_gate, until
@@ -16,7 +17,7 @@ from xnode.core.ledger import Context, Outcome
 from xnode.core.rules import judge
 from xnode.core.values import Asset
 from xnode.roles.author import Author, Draft
-from xnode.roles.replica import Replica, check_wire
+from xnode.roles.replica import RELEASED_MAX, Replica, check_wire
 from xnode.store.store import Store
 
 
@@ -78,6 +79,24 @@ def test_the_last_comes_first(tmp_path: Path) -> None:
         assert set(outcomes[:-1]) <= {Outcome.GAP_PREVIOUS, Outcome.GAP_SOURCE}
         assert replica.outcomes[Outcome.PROGRESS] == len(blocks)
         assert replica.take(blocks[0]).outcome is Outcome.OLD
+
+
+async def test_what_one_arrival_sets_free_is_judged_a_few_at_a_time(tmp_path: Path) -> None:
+    first, *others = sends(2 * RELEASED_MAX)
+    with open_store(tmp_path) as store:
+        replica, batches = make(store), list[int]()
+        replica.watch(lambda applied: batches.append(len(applied)))
+        for block in others:
+            replica.take(block)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(replica.carry_on)
+            await trio.testing.wait_all_tasks_blocked()
+            replica.take(first)
+            assert batches == [RELEASED_MAX + 1]
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert (sum(batches), len(replica.held)) == (4 * RELEASED_MAX, 0)
+        assert max(batches[1:]) <= RELEASED_MAX
 
 
 def test_a_page_of_old_blocks_stops_at_what_is_no_block(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from xnode.core.values import Hash
 from xnode.net.streams import PeerId
 from xnode.net.sync_plan import PAGE_BLOCKS, Resume, Taken
 from xnode.net.sync_port import SyncSink
-from xnode.roles.replica import Replica
+from xnode.roles.replica import RELEASED_MAX, Replica
 from xnode.store.store import Store
 from xnode.store.transaction import Transaction
 
@@ -35,7 +35,6 @@ RESUMES_MAX: Final = 64  # peers whose place is remembered
 STEP_BLOCKS: Final = 32  # judged before others run: about 3 ms
 BATCH_BLOCKS: Final = 256  # landed at once: each half of it takes a few ms
 _GOOD: Final = int(Finding.GOOD)
-RELEASED_MAX: Final = 64  # held blocks that one block's step judges; the following ones judge the rest
 
 
 class BulkIntake(SyncSink):
@@ -49,6 +48,7 @@ class BulkIntake(SyncSink):
         self._transaction: Transaction | None = None
         self._staged: list[Effects] = []
         self._released: deque[Hash] = deque()
+        self._freed: deque[Block] = deque()  # they are held no longer, and not judged yet
         self._resumes = self._read_resumes()
 
     def start(self, peer_id: PeerId, wires: Sequence[bytes]) -> "Page":
@@ -116,19 +116,23 @@ class BulkIntake(SyncSink):
             counts[_name_of(verdict)] += 1
 
     def _release(self, counts: dict[str, int]) -> None:
-        held, done, context = self._replica.held, 0, self._replica.synced_context()
+        held, context = self._replica.held, self._replica.synced_context()
         if not len(held):
             self._released.clear()
-        while self._released and done < RELEASED_MAX:
-            arrived = self._released.popleft()
-            for block, identity in self._replica.release(arrived):
-                self._stage(self._open(), block, identity, b"", context, counts)
-                done += 1
+        for _ in range(RELEASED_MAX):
+            while self._released and not self._freed:
+                self._freed += held.take(self._released.popleft())
+            if not self._freed:
+                return
+            block = self._freed.popleft()
+            self._stage(self._open(), block, self._replica.hash_of(block), b"", context, counts)
 
     async def _work_off(self, counts: dict[str, int]) -> None:
-        while self._released:
+        while self._released or self._freed:
             self._release(counts)
             await trio.lowlevel.checkpoint()
+            if len(self._staged) >= BATCH_BLOCKS:
+                await self._settle()
 
     async def _settle(self) -> None:
         """Lands the batch in two steps; who needs a transaction between them lands it before."""

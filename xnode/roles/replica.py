@@ -2,13 +2,16 @@
 
 A block is judged, applied and only then announced: to the roles by `changed`, to the network by gossip. A block that
 needs one that is not here yet is held and tried again when that arrives; one that is refused for its price or its
-attestations is kept and tried again when a state block has changed what holds.
+attestations is kept and tried again when a state block has changed what holds. Where one arrival sets many free, a
+batch judges a few of them and `carry_on` the others, a few at a time.
 """
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, NamedTuple
+
+import trio
 
 from xnode.core.blocks import Block, block_hash, decode_block, encode_block
 from xnode.core.codec import Malformed
@@ -36,6 +39,7 @@ from xnode.store.transaction import Transaction
 
 BLOCKS_TOPIC: Final = "xnode/blocks"
 DISPUTED_MAX: Final = 1_000
+RELEASED_MAX: Final = 64  # held blocks that one batch judges; the following ones judge the rest
 # What a node refuses that has not yet heard of new rates or timekeepers.
 DISPUTED: Final = frozenset({Outcome.BAD_AMOUNT, Outcome.BAD_ATTESTATIONS})
 
@@ -84,6 +88,8 @@ class Replica:
         self._forks: list[Block] = []  # met in the batch that is being judged
         self.held = Held()
         self.disputed = Held(DISPUTED_MAX)  # all of them wait for the next state block
+        self._freed: deque[Block] = deque()  # they are held no longer, and not judged yet
+        self._left_over = trio.Event()
         self.changed = Pulse()
         self.outcomes: Counter[str] = Counter()
 
@@ -126,11 +132,20 @@ class Replica:
 
     def judge_disputed(self) -> None:
         """Judges anew what was refused by the rates or timekeepers known until now; to be called after a change."""
-        applied: list[Effects] = []
-        context = self.context()
+        self._freed += self.disputed.take(ZERO_HASH)
+        self._judge_more()
+
+    async def carry_on(self) -> None:
+        """Judges the freed blocks that a batch left over, and lets others run in between; runs as long as the node."""
+        while True:
+            await self._left_over.wait()
+            self._left_over = trio.Event()
+            await trio.lowlevel.checkpoint()
+            self._judge_more()
+
+    def _judge_more(self) -> None:
         with self._store.transaction() as transaction:
-            for block in self.disputed.take(ZERO_HASH):
-                applied += self._apply(transaction, block, context)
+            applied = self._judge_freed(transaction, self.context())
             transaction.commit()
         self._announce(applied)
 
@@ -225,7 +240,7 @@ class Replica:
             if not isinstance(verdict, Refusal):
                 return Outcome.PROGRESS
             refusal = refined(view, block, verdict)
-        outcome = self._disputing(block, Submission(self._hash(block), *refusal[:2])).outcome
+        outcome = self._disputing(block, Submission(self.hash_of(block), *refusal[:2])).outcome
         is_unsure = outcome is Outcome.FORK and block.signatures is not None
         return Outcome.BAD_QUORUM if is_unsure and not self.would_replace(block) else outcome
 
@@ -245,7 +260,8 @@ class Replica:
             self._announce(applied)
         return len(applied)
 
-    def _hash(self, block: Block) -> Hash:
+    def hash_of(self, block: Block) -> Hash:
+        """What names the block in this network."""
         return block_hash(self._genesis.network_key, block)
 
     def context(self) -> Context:
@@ -293,7 +309,7 @@ class Replica:
         verdict = judge(transaction, block, context)
         if isinstance(verdict, Refusal):
             refusal = refined(transaction, block, verdict)
-            self._disputing(block, self._refused(block, self._hash(block), refusal))
+            self._disputing(block, self._refused(block, self.hash_of(block), refusal))
             return []
         transaction.stage(verdict)
         return [verdict, *self._release(transaction, verdict.block_hash, context)]
@@ -312,28 +328,30 @@ class Replica:
         refusal = refined(transaction, block, verdict)
         return self._disputing(block, self._refused(block, identity, refusal)).outcome
 
-    def release(self, arrived: Hash) -> list[tuple[Block, Hash]]:
-        """The held blocks that `arrived` sets free, with their hashes."""
-        return [(block, self._hash(block)) for block in self.held.take(arrived)]
-
     def announce(self, applied: Sequence[Effects]) -> None:
         """Tells everybody of blocks that `stage_bulk` staged, once they are committed."""
         self._announce(applied)
 
     def _release(self, transaction: Transaction, arrived: Hash, context: Context) -> list[Effects]:
-        """The held blocks that `arrived` sets free, and those that they set free in turn."""
+        """The held blocks that `arrived` sets free, and those that they set free in turn; `carry_on` does the rest."""
+        self._freed += self.held.take(arrived)
+        return self._judge_freed(transaction, context)
+
+    def _judge_freed(self, transaction: Transaction, context: Context) -> list[Effects]:
         applied: list[Effects] = []
-        queue = [arrived]
-        while queue:
-            for block in self.held.take(queue.pop(0)):
-                verdict = judge_checked(transaction, block, context)
-                if isinstance(verdict, Refusal):
-                    refusal = refined(transaction, block, verdict)
-                    self._refused(block, block_hash(self._genesis.network_key, block), refusal)
-                    continue
-                transaction.stage(verdict)
-                applied.append(verdict)
-                queue.append(verdict.block_hash)
+        for _ in range(RELEASED_MAX):
+            if not self._freed:
+                return applied
+            block = self._freed.popleft()
+            verdict = judge_checked(transaction, block, context)
+            if isinstance(verdict, Refusal):
+                refusal = refined(transaction, block, verdict)
+                self._disputing(block, self._refused(block, self.hash_of(block), refusal))
+                continue
+            transaction.stage(verdict)
+            applied.append(verdict)
+            self._freed += self.held.take(verdict.block_hash)
+        self._left_over.set()
         return applied
 
     def _announce(self, applied: Sequence[Effects]) -> None:

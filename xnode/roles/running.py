@@ -237,6 +237,7 @@ class Roles:
             self._outside.handshake.run,
             self.state_sync.run,
             self.sync.run,
+            self.replica.carry_on,
             self.voting.send_votes,
             self.voting.keep_counting,
             self.voting.carry_on,
