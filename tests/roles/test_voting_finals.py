@@ -6,17 +6,19 @@ from pathlib import Path
 
 import trio
 
-from tests.support.ledger import NOW, Chain, address_of, key_of, make_genesis
-from tests.support.state import OTHER_RATES, SOON, SYNCED, dao_genesis, next_block, set_op
+from tests.support.ledger import NOW, Chain, address_of, attest, key_of, make_genesis
+from tests.support.state import OTHER_RATES, SOON, SYNCED, dao_genesis, keys_json, next_block, set_op
 from xnode.core.blocks import Block, Send
 from xnode.core.genesis import Allocation, Genesis
 from xnode.core.state_chain import StateEffects, judge_state
 from xnode.core.values import NS, Asset
 from xnode.core.votes import VOTES, Position, Vote, VoteBundle
 from xnode.roles.final_votes import FINAL_SPACE, final_at, position_key
+from xnode.roles.governance import Governance
 from xnode.roles.replica import Replica
 from xnode.roles.voting import ROUNDS_AT_ONCE, Voting
 from xnode.store.store import Store
+from xnode.store.verify import verify_store
 
 UNITS = {"alice": 200, "bob": 400, "carol": 400, "dave": 10}
 
@@ -217,3 +219,32 @@ async def test_a_decision_that_the_rates_forbid_today_is_carried_out_once_they_a
         assert decide()
         with store.snapshot() as view:
             assert view.note(FINAL_SPACE, position_key(table.position(fork))) is None
+
+
+async def test_what_is_decided_before_a_change_was_looked_into_is_judged_by_it_first(tmp_path: Path) -> None:
+    """Its lease starts when the new timekeepers say, and a confirmed block stays as it is for ever."""
+    with opened(tmp_path) as table:
+        voting, store, genesis = table.voting, table.store, table.genesis
+        dave, carol = table.chains["dave"], table.chains["carol"]
+        with store.snapshot() as view:
+            lease = dave.lease(view, carol.address)
+        lease_hash = table.replica.take(lease).block_hash
+        with store.snapshot() as view:
+            accept = carol.accept(view, lease_hash)
+        attested = attest(lease_hash, NOW, NOW + NS, NOW + 2 * NS, names=("timekeeper-1", "timekeeper-2", "new"))
+        accept = carol.sign(accept._replace(body=accept.body._replace(attestations=attested)))  # type: ignore[union-attr,call-arg]
+        table.replica.take(accept)
+        governance = Governance(store, genesis, lambda: NOW, _publish)
+        governance.watch(lambda effects: voting.review(effects.block.timestamp))
+        with store.snapshot() as view:
+            listed = set_op("sys.timekeepers", keys_json("timekeeper-2", "new"))
+            governance.take(next_block(view, genesis, listed, names=("dao",), timestamp=NOW))
+        for block in (lease, accept):
+            for who in ("bobs", "carols"):
+                table.vote(voting, who, block, True)
+        with store.snapshot() as view:
+            assert view.is_confirmed(carol.hash_of(accept))
+            found = view.lease(lease_hash)
+        assert found is not None
+        assert found.start_time == NOW + NS
+        assert verify_store(store) == []

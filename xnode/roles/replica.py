@@ -31,6 +31,7 @@ from xnode.core.ledger import (
 from xnode.core.rules import check_alone, judge, judge_checked, judge_identified
 from xnode.core.values import ZERO_HASH, Hash
 from xnode.net.pulse import Pulse
+from xnode.roles.review import judge_anew
 from xnode.roles.rivals import clear_way, refined
 from xnode.store.reads import PointReads
 from xnode.store.records import StoredBlock
@@ -149,30 +150,27 @@ class Replica:
             transaction.commit()
         self._announce(applied)
 
-    def take_back_if_void(
-        self, identity: Hash, final_of: Callable[[PointReads, Block], Hash | None]
-    ) -> list[StoredBlock]:
-        """Takes an unconfirmed block back, with all that rests on it, if it is not good any more by what holds now.
+    def review(self, identity: Hash, is_bound: Callable[[PointReads, StoredBlock], bool]) -> tuple[StoredBlock, ...]:
+        """Judges an unconfirmed block by what holds now, see `roles.review`; returns what is taken back for it.
 
-        That is so where it was judged before this node heard of a change. One that has our final vote, as `final_of`
-        its position says, stays: it may be confirmed elsewhere.
+        One that `is_bound`, as by our final vote, stays even where it is not good: it may be confirmed elsewhere.
         """
         with self._store.transaction() as transaction:
             stored = transaction.block(identity)
             if stored is None or transaction.is_confirmed(identity):
-                return []
-            if final_of(transaction, stored.block) == identity:
-                return []
-            undone = transaction.rollback_with_descendants(identity)
-            if isinstance(judge_checked(transaction, stored.block, self.synced_context()), Effects):
-                return []
+                return ()
+            stays = is_bound(transaction, stored)
+            anew = judge_anew(transaction, stored, self.synced_context())
+            if anew is None or (stays and stored in anew.undone):
+                return ()
             transaction.commit()
-        log.warning("%s is not good by what holds now: %d blocks are taken back", identity.hex(), len(undone))
-        for one in undone:
+        log.warning("%s judged anew: %d blocks are taken back, %d do something else", identity.hex(), *map(len, anew))
+        for one in anew.undone:
             for watcher in self._undone_watchers:
                 watcher(one)
+        self._announce(anew.landed)
         self.changed.fire()
-        return undone
+        return anew.undone
 
     def would_replace(self, block: Block) -> bool:
         """Whether this fork or rival would be good in place of what stands in its way; changes nothing."""

@@ -307,8 +307,8 @@ class Voting:
         self._is_put_off = self._is_put_off and self._swept is not None  # until once over all
         for stored in page:
             is_due = self._review_since is not None and self._review_since <= stored.block.timestamp
-            if is_due and not self._is_bound(stored.block_hash):
-                self._drop(self._replica.take_back_if_void(stored.block_hash, _final_of))
+            if is_due:
+                self._drop(self._replica.review(stored.block_hash, self._is_bound))
             self._offer(stored.block, stored.block_hash)
         for identity in self._staged_turn.next(tuple(self._staged), SWEEP_BLOCKS_MAX):
             self._offer_known(identity)
@@ -316,10 +316,12 @@ class Voting:
             self._review_since = None
             end_review(self._store)
 
-    def _is_bound(self, identity: Hash) -> bool:
-        """Whether it has a final vote of ours that is not on disk yet, or is decided and about to be confirmed."""
+    def _is_bound(self, view: PointReads, stored: StoredBlock) -> bool:
+        """Whether it has a final vote of ours, on disk or not yet, or is decided and about to be confirmed."""
+        identity = stored.block_hash
         decided = (effect.block_hash for effect in self._pending if isinstance(effect, Confirmed))
-        return self._unwritten.has(identity) or identity in decided
+        is_final = final_at(view, _position(stored.block)) == identity
+        return is_final or self._unwritten.has(identity) or identity in decided
 
     def _carry_out(self, effects: tuple[Effect, ...]) -> None:
         """Carries out what is wanted, in its order, but all confirmations of one round in one batch.
@@ -396,6 +398,8 @@ class Voting:
         """Those that are applied in one batch, and each that takes the place of another in its own."""
         with self._store.snapshot() as view:
             applied = [item.block_hash for item in decided if view.has_block(item.block_hash)]
+        for identity in applied if self._review_since is not None else ():
+            self._drop(self._replica.review(identity, lambda *_: True))  # it is decided, and then stays as it is
         if applied:
             decision = self._replica.confirm(applied, self._unwritten.stage, settle_finals)
             self._unwritten.note_written()
@@ -474,10 +478,6 @@ class Voting:
         if not votes or self.weights().of(self._own) == 0:
             return ()
         return self._outbox.sign(votes)
-
-
-def _final_of(view: PointReads, block: Block) -> Hash | None:
-    return final_at(view, _position(block))
 
 
 def _position(block: Block) -> Position:

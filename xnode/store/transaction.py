@@ -148,6 +148,11 @@ class Transaction(Staging):
         self._check_unprepared()
         return [take_back(self, item) for item in descendants(self, block_hash)]
 
+    def rollback_descendants(self, block_hash: Hash) -> list[StoredBlock]:
+        """The same without the block itself, which then is what was done last."""
+        self._check_unprepared()
+        return [take_back(self, item) for item in descendants(self, block_hash)[:-1]]
+
     def confirm(self, account: Address, height: int) -> list[Hash]:
         """Confirms the chain up to `height` for ever; returns what is newly confirmed, oldest first.
 
