@@ -46,6 +46,18 @@ class ApiClient:
         """The parsed answer of a GET."""
         return self._call("GET", path, params={key: value for key, value in query.items() if value is not None})
 
+    def pages(self, path: str, pages_max: int, **query: Any) -> Iterator[Any]:
+        """The entries of a list, page after page, `pages_max` pages at most; raises as `get` does."""
+        for _ in range(pages_max):
+            answer = self._send("GET", path, params=query)
+            if not answer.is_success:
+                raise _refusal(answer)
+            yield from _json(answer)
+            cursor = answer.headers.get("X-Next-Cursor")
+            if not cursor:
+                return
+            query["cursor"] = cursor
+
     def find(self, path: str, **query: Any) -> Any:
         """The same, or None where the node answers 404."""
         try:

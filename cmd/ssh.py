@@ -17,6 +17,9 @@ from xnode_cmd.node_access import NodeAccess, with_node
 from xnode_cmd.output import short
 
 USER: Final = "root"
+CHAIN_PAGES_MAX: Final = (
+    100  # of LIST_LIMIT blocks of the provider, newest first, in which the accept block is looked for
+)
 
 key_option = click.option(
     "-i", "identity", metavar="KEY", type=click.Path(path_type=Path, dir_okay=False, exists=True),
@@ -108,8 +111,8 @@ def find_login(node: NodeAccess, lease: str, identity: Path | None) -> Login:
 
 def read_host_key(client: ApiClient, lease: dict[str, Any]) -> PublicKey:
     """The key in the lease's accept block, from the ledger of this node; raises click.ClickException."""
-    blocks = [item["block"] for item in client.get(f"/accounts/{lease['provider']}/chain", limit=LIST_LIMIT)]
-    for block in blocks:
+    for item in client.pages(f"/accounts/{lease['provider']}/chain", CHAIN_PAGES_MAX, limit=LIST_LIMIT):
+        block = item["block"]
         if block["type"] == "lease_accept" and block["source"] == lease["lease_hash"]:
             return public_key_from_hex(block["host_key"], "host_key")
     raise click.ClickException(f"the node has no accept block of lease {short(lease['lease_hash'])}; try again")
