@@ -8,9 +8,13 @@ from tests.support.elections import BOB, CAROL, HIGH, LOW, OTHER, PLACE, US
 from tests.support.vote_network import address_number, hash_number, position_number
 from xnode.core.heard_votes import BUNDLES_ANSWERED_MAX, BUNDLES_EACH_MAX, POSITIONS_HEARD_MAX, HeardVotes
 from xnode.core.tally import Ballot
-from xnode.core.values import Hash
+from xnode.core.values import Address, Hash
 from xnode.core.votes import Position, Vote, VoteBundle
 from xnode.core.waiting import VOTES_WAITING_EACH_MAX, VOTES_WAITING_MAX, WANT_NS, WANTS_PER_TICK_MAX, WaitingVotes
+
+
+def stays(_who: Address, _position: Position) -> bool:
+    return False
 
 
 def ballot(block: Hash, final: bool = False, timestamp: int = 1) -> Ballot:
@@ -100,9 +104,9 @@ def test_bundles_are_handed_on_once_each() -> None:
     heard = HeardVotes()
     heard.put(bundle(1, final(1), passing(2)), b"one")
     heard.put(bundle(2, final(2)), b"two")
-    assert heard.at([position_number(1)]) == (b"one",)
-    assert heard.at([position_number(1), position_number(2)]) == (b"one", b"two")
-    assert heard.at([position_number(3)]) == ()
+    assert heard.at([position_number(1)], stays) == (b"one",)
+    assert heard.at([position_number(1), position_number(2)], stays) == (b"one", b"two")
+    assert heard.at([position_number(3)], stays) == ()
 
 
 def test_of_final_votes_the_first_for_each_block_is_kept() -> None:
@@ -110,7 +114,7 @@ def test_of_final_votes_the_first_for_each_block_is_kept() -> None:
     heard.put(bundle(1, final(1)), b"one")
     heard.put(bundle(1, final(1), timestamp=2), b"again")
     heard.put(bundle(1, final(1, HIGH)), b"a lie")
-    assert heard.at([position_number(1)]) == (b"one", b"a lie")
+    assert heard.at([position_number(1)], stays) == (b"one", b"a lie")
 
 
 def test_of_other_votes_the_latest_is_kept() -> None:
@@ -118,7 +122,7 @@ def test_of_other_votes_the_latest_is_kept() -> None:
     heard.put(bundle(1, passing(1), timestamp=2), b"one")
     heard.put(bundle(1, passing(1, HIGH), timestamp=3), b"later")
     heard.put(bundle(1, passing(1), timestamp=1), b"earlier")
-    assert heard.at([position_number(1)]) == (b"later",)
+    assert heard.at([position_number(1)], stays) == (b"later",)
 
 
 @pytest.mark.slow
@@ -127,8 +131,8 @@ def test_only_so_many_bundles_are_heard_and_handed_on() -> None:
     for number in range(POSITIONS_HEARD_MAX + 1):
         heard.put(bundle(1, final(number)), number.to_bytes(4, "big"))
     assert len(heard) == POSITIONS_HEARD_MAX
-    assert heard.at([position_number(0)]) == ()
-    assert len(heard.at(map(position_number, range(1000)))) == BUNDLES_ANSWERED_MAX
+    assert heard.at([position_number(0)], stays) == ()
+    assert len(heard.at(map(position_number, range(1000)), stays)) == BUNDLES_ANSWERED_MAX
     for number in range(BUNDLES_EACH_MAX + 10):
         heard.put(bundle(1, final(1, hash_number(number))), b"lie %d" % number)
-    assert len(heard.at([position_number(1)])) == BUNDLES_EACH_MAX
+    assert len(heard.at([position_number(1)], stays)) == BUNDLES_EACH_MAX

@@ -198,7 +198,7 @@ class VoteNetwork:
             self._mislead(number, position, asker)
             return
         member = self.members[number]
-        for wire in member.heard.at([position]):
+        for wire in member.heard.at([position], member.elections.has_moved):
             self._post("votes", asker, self._wires[wire])
         vote = member.elections.answer(position)
         if vote is None and position in member.finals:

@@ -102,6 +102,13 @@ class Election:
             return None
         return self._as_cast(ballot.block_hash, ballot.is_final)
 
+    def has_moved(self, representative: Address) -> bool:
+        """Whether its vote has moved to a rival at another position; a final one never does."""
+        ballot = self.tally.ballots.get(representative)
+        if ballot is None or ballot.is_final or ballot.block_hash not in self.rivalries:
+            return False
+        return self.rivalries[ballot.block_hash].vote_of(representative) not in (None, ballot.block_hash)
+
     def add(self, block_hash: Hash, is_votable: bool, rivalry: Rivalry | None = None) -> tuple[bool, Dropped | None]:
         """Takes a candidate, or learns that a known one may be voted for; says whether there was room, and who left.
 

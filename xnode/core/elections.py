@@ -267,6 +267,11 @@ class Elections:
         election = self._open.get(position)
         return None if election is None else election.own_vote()
 
+    def has_moved(self, representative: Address, position: Position) -> bool:
+        """Whether its vote here, as far as we know, has moved to a rival at another position."""
+        election = self._open.get(position)
+        return election is not None and election.has_moved(representative)
+
     def views(self) -> Iterator[ElectionView]:
         """The open elections."""
         return map(_view, self._open.values())

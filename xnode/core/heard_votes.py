@@ -1,10 +1,11 @@
 """Bundles of votes as they were heard, to hand on to a peer that asks (protocol section 8).
 
 A node that was away needs the very votes that confirmed a block, or that others go by, and their representatives may be
-gone by then, or be liars that will not repeat them; a signed bundle proves itself, whoever hands it on.
+gone by then, or be liars that will not repeat them; a signed bundle proves itself, whoever hands it on. But a vote that
+has moved to a rival, at a position that who asks may not know, would still count there: it is not handed on.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from xnode.core.values import Address, Hash
@@ -13,6 +14,8 @@ from xnode.core.votes import Position, VoteBundle
 POSITIONS_HEARD_MAX: Final = 10_000
 BUNDLES_EACH_MAX: Final = 256  # of one position
 BUNDLES_ANSWERED_MAX: Final = 256  # to one question
+
+HasMoved = Callable[[Address, Position], bool]  # whether a representative's vote at a position counts elsewhere now
 
 
 class HeardVotes:
@@ -37,7 +40,13 @@ class HeardVotes:
         while len(self._places) > POSITIONS_HEARD_MAX:
             del self._places[next(iter(self._places))]
 
-    def at(self, positions: Iterable[Position]) -> tuple[bytes, ...]:
-        """The bundles with votes at these positions, each once, at most BUNDLES_ANSWERED_MAX."""
-        found = dict.fromkeys(wire for one in positions for _, wire in self._places.get(one, {}).values())
+    def at(self, positions: Iterable[Position], has_moved: HasMoved) -> tuple[bytes, ...]:
+        """The bundles with votes at these positions, each once, at most BUNDLES_ANSWERED_MAX; but none for the sake of
+        a non-final vote beside one that has moved."""
+        places = [(one, who, final_for, wire) for one in positions for (who, final_for), wire in self._at(one)]
+        moved = {wire for one, who, final_for, wire in places if final_for is None and has_moved(who, one)}
+        found = dict.fromkeys(wire for _, _, final_for, wire in places if final_for is not None or wire not in moved)
         return tuple(found)[:BUNDLES_ANSWERED_MAX]
+
+    def _at(self, position: Position) -> Iterator[tuple[tuple[Address, Hash | None], bytes]]:
+        return ((key, wire) for key, (_, wire) in self._places.get(position, {}).items())

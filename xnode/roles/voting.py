@@ -140,7 +140,7 @@ class Voting:
         with self._store.snapshot() as view:
             found = [self._answer(view, position) for position in asked]
         own = self._sign([vote for vote in found if vote is not None])
-        return within((*own, *self._heard.at(asked)), ANSWER_BYTES_MAX)
+        return within((*own, *self._heard.at(asked, self._elections.has_moved)), ANSWER_BYTES_MAX)
 
     def take_wanted(self, positions_max: int, blocks_max: int) -> tuple[tuple[Position, ...], tuple[Hash, ...]]:
         """The positions to ask for votes at and the blocks to ask for; what is over stays wanted."""
