@@ -12,7 +12,7 @@ addresses. By the first rule that fits:
 | the namespace's own loopback          | the node's user only (SSH)         |                                    |
 | any address of the host               | closed, as it stood at the start   | dropped                            |
 | another machine's link                | closed: links lie in closed ranges | dropped                            |
-| the resolver, port 53                 | accepted                           | accepted                           |
+| the resolver, port 53                 | as far as number and rate allow    | accepted                           |
 | CLOSED, the operator's, the host's    | refused                            | dropped                            |
 | TCP port 25, unless opened            | refused                            |                                    |
 | above a number of connections, a rate | refused                            |                                    |
@@ -136,14 +136,17 @@ table inet {TABLE} {{
     oifname "lo" meta skuid 0 accept
     oifname != "{UPLINK}" goto refuse
     meta nfproto != ipv4 goto refuse
-    ip daddr {terms.resolver} meta l4proto {{ tcp, udp }} th dport 53 accept
+    ip daddr {terms.resolver} meta l4proto {{ tcp, udp }} th dport 53 goto counted
     ip daddr @closed goto refuse
     {smtp}
+    meta l4proto {{ tcp, udp }} goto counted
+    icmp type echo-request goto counted
+    goto refuse
+  }}
+  chain counted {{
     ct count over {INTERNET_CONNECTIONS_MAX} goto refuse
     limit rate over {INTERNET_NEW_PER_SECOND_MAX}/second burst {INTERNET_NEW_BURST} packets goto refuse
-    meta l4proto {{ tcp, udp }} accept
-    icmp type echo-request accept
-    goto refuse
+    accept
   }}
   chain refuse {{
     meta l4proto tcp reject with tcp reset
