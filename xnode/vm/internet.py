@@ -2,7 +2,7 @@
 
 The host has one table a node, for as long as a link of ours is there, and one link a machine, which the kernel removes
 with the machine's namespace (net_namespace.py). So a node that is killed leaves nothing but what its machines use, and
-the next run needs no record of it: links are seen by their names, their addresses by the host's.
+the next run needs no record of it: links are seen by their names and aliases, their addresses by the host's.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ from xnode.vm.internet_rules import (
     choose_link,
     host_link,
     host_rules,
+    is_link_of,
     link_name,
     namespace_link,
     namespace_rules,
@@ -122,7 +123,7 @@ class Internet:
 
     def _delete(self, lease_hash: Hash) -> None:
         name = link_name(self._tag, lease_hash)
-        if name in _links():
+        if name in _links() and is_link_of(_alias(name), lease_hash):
             with contextlib.suppress(MachineFault):  # the kernel was faster
                 _run(("ip", "link", "delete", "dev", name))
 
@@ -178,6 +179,14 @@ def _has(program: str) -> bool:
 def _links() -> list[str]:
     """The interfaces of the host."""
     return [name for _, name in socket.if_nameindex()]
+
+
+def _alias(name: str) -> str:
+    """What is written on a link; "" too where it has just gone."""
+    try:
+        return Path(f"/sys/class/net/{name}/ifalias").read_text()
+    except OSError:
+        return ""
 
 
 def _addresses() -> list[tuple[IPv4Address, str]]:

@@ -57,11 +57,12 @@ class InternetTerms(NamedTuple):
 
 
 class Link(NamedTuple):
-    """One machine's way out: the name of the host's end, and the addresses of both."""
+    """One machine's way out: the name of the host's end, the addresses of both, and whose it is."""
 
     name: str
     host: IPv4Address
     machine: IPv4Address
+    owner: Hash
 
 
 def parse_terms(resolver: str, closed: Iterable[str], links: str, *, opens_smtp: bool, mbit: int) -> InternetTerms:
@@ -109,8 +110,13 @@ def tag_of(digest: bytes) -> str:
 
 
 def link_name(tag: str, lease_hash: Hash) -> str:
-    """The name of a machine's link on the host."""
+    """The name of a machine's link on the host: too short to be nobody else's, so the link's alias says it in full."""
     return tag + lease_hash.hex()[: _NAME_CHARACTERS - len(tag)]
+
+
+def is_link_of(alias: str, lease_hash: Hash) -> bool:
+    """Whether a link of that name is this machine's; one without an alias was made by an earlier version."""
+    return alias.strip() in ("", lease_hash.hex())
 
 
 def choose_link(name: str, links: IPv4Network, lease_hash: Hash, taken: Collection[IPv4Address]) -> Link:
@@ -120,7 +126,7 @@ def choose_link(name: str, links: IPv4Network, lease_hash: Hash, taken: Collecti
     for step in range(min(pairs, len(taken) + 1)):
         host = links[(first + step) % pairs * 2]
         if host not in taken:
-            return Link(name, host, host + 1)
+            return Link(name, host, host + 1, lease_hash)
     raise OperatorFault("no_link_left", "widen internet_links: every pair of its addresses is in use on this host")
 
 
@@ -209,6 +215,7 @@ def host_link(link: Link, namespace: str) -> str:
     return (
         f"link add {link.name} type veth peer name {UPLINK} netns {namespace}\n"
         f"addr add {link.host}/31 dev {link.name}\n"
+        f"link set {link.name} alias {link.owner.hex()}\n"
         f"link set {link.name} up\n"
     )
 

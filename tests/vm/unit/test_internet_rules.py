@@ -12,7 +12,9 @@ from xnode.vm.internet_rules import (
     cap,
     choose_link,
     closed_networks,
+    host_link,
     host_rules,
+    is_link_of,
     link_name,
     namespace_rules,
     network_near,
@@ -97,6 +99,16 @@ def test_names_fit_the_kernel_and_say_whose_they_are():
     assert tag == "xnabcd"
     assert link_name(tag, LEASE) == "xnabcd000102030"
     assert len(link_name(tag, LEASE)) == 15
+
+
+def test_a_link_says_whose_it_is_in_full_and_is_nobody_else_s():
+    link = choose_link("xnabcd000102030", IPv4Network("10.99.0.0/29"), LEASE, ())
+    assert f"link set {link.name} alias {LEASE.hex()}\n" in host_link(link, "/proc/1/ns/net")
+    alike = Hash(LEASE[:31] + b"?")
+    assert link_name("xnabcd", alike) == link.name
+    assert is_link_of(f"{LEASE.hex()}\n", LEASE)
+    assert not is_link_of(f"{LEASE.hex()}\n", alike)
+    assert is_link_of("\n", LEASE)  # made before links said it
 
 
 def test_a_link_gets_two_addresses_that_nobody_has():
