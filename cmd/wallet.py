@@ -92,7 +92,11 @@ def send(node: NodeAccess, destination: str, amount: int, asset: str) -> None:
 @click.argument("source", required=False)
 @with_node
 def receive(node: NodeAccess, source: str | None) -> None:
-    """Receive what the block SOURCE sent, or all that is pending. A running node soon does so by itself."""
+    """Receive what the block SOURCE sent, or all that is pending, now.
+
+    A running node does so by itself once the sending block is confirmed. What you receive before goes with it if it is
+    taken back, and so does all that you write after.
+    """
     with node.client() as client:
         entries = read_pending(client, own_address(node))
         chosen = [item for item in entries if source is None or item["source"] == source]

@@ -13,6 +13,7 @@ from xnode.core.blocks import Block, Receive, Send, block_hash, encode_block
 from xnode.core.faults import CallerFault, Unavailable
 from xnode.core.ledger import Effects, Outcome
 from xnode.core.values import U64_MAX, Asset, Hash
+from xnode.roles import author as author_module
 from xnode.roles.author import HEADS_TRIED_MAX, Author, Draft
 from xnode.roles.replica import Replica
 from xnode.store.store import Store
@@ -130,3 +131,27 @@ async def test_what_would_be_more_than_an_account_can_hold_is_refused(tmp_path: 
         with pytest.raises(CallerFault, match="can't hold more than") as caught:
             await desk.author.append(Draft(Asset.XUSD, U64_MAX, Receive(Hash(bytes(32)))))
         assert caught.value.code == "overflow"
+
+
+async def test_what_is_sent_is_received_once_it_is_confirmed(
+    nursery: trio.Nursery, tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who spends twice would undo the chain of everybody that he sends to; what never comes hides nothing else."""
+    monkeypatch.setattr(author_module, "RECEIVES_A_LOOK_MAX", 2)
+    with open_store(tmp_path) as store:
+        desk, bob = Desk(store), Chain(GENESIS, "bob")
+        nursery.start_soon(desk.author.receive_pending)
+        sent = []
+        for _ in range(5):
+            with store.snapshot() as view:
+                sent.append(desk.replica.take(bob.send(view, desk.alice.address, 5)).block_hash)
+        await trio.sleep(60)
+        assert desk.author.account().height == 0
+        desk.replica.confirm(sent[:4], lambda _: None, lambda *_: None)
+        await trio.sleep(60)
+        assert desk.author.account().height == 4
+        desk.replica.confirm(sent, lambda _: None, lambda *_: None)
+        await trio.sleep(60)
+        with store.snapshot() as view:
+            assert view.pendings(desk.alice.address) == []
+        nursery.cancel_scope.cancel()

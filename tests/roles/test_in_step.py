@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.support.ledger import NOW, Chain, address_of, key_of
-from tests.support.role_node import FORM, RICH, ROOMY, AnyWork, Village, until
+from tests.support.role_node import FORM, REPRESENTATIVE, RICH, ROOMY, AnyWork, Village, until
 from tests.support.store import GENESIS, open_store
 from tests.support.sync_node import two_nodes
 from xnode.core.blocks import Send
@@ -47,7 +47,8 @@ async def test_an_author_out_of_step_writes_nothing_until_it_is_in_step(
         replica = Replica(store, GENESIS, lambda: NOW, nowhere)
         author = Author(key_of("bob"), store, GENESIS, replica, AnyWork(), lambda: NOW, in_step)
         with store.snapshot() as view:
-            replica.take(Chain(GENESIS, "alice").send(view, address_of("bob"), 5))
+            sent = replica.take(Chain(GENESIS, "alice").send(view, address_of("bob"), 5))
+        replica.confirm((sent.block_hash,), lambda _: None, lambda *_: None)
         receiving = await nursery.start(cancellable, author.receive_pending)
         with pytest.raises(Unavailable, match="no peer has told") as caught:
             await author.append(TO_BOB)
@@ -67,7 +68,8 @@ async def test_an_old_account_on_an_empty_disk_fetches_its_chain_before_it_recei
     village: Village, autojump_clock: object
 ) -> None:
     """Seed 5722: it received what seemed to be pending, and so signed a second first block."""
-    bob = await village.start("bob", peers=())
+    await village.start(REPRESENTATIVE, peers=())
+    bob = await village.start("bob", peers=(REPRESENTATIVE,))
     await bob.roles.author.append(TO_ALICE)
     for _ in range(2 * BATCH_BLOCKS):  # a sync brings the money in one batch, and who received it in a later one
         await bob.roles.author.append(TO_CAROL)

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from tests.support.ledger import NOW, Chain, MemoryLedger, address_of, key_of
-from tests.support.role_node import AnyWork, Village, open_gate, until
+from tests.support.role_node import REPRESENTATIVE, AnyWork, Village, open_gate, until
 from tests.support.store import GENESIS, open_store, story_blocks
 from xnode.core.blocks import Block, Claim, Send, encode_block
 from xnode.core.codec import Malformed
@@ -185,6 +185,7 @@ async def test_an_author_says_why_it_can_not(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_what_is_sent_is_received_by_itself(village: Village, autojump_clock: object) -> None:
+    await village.start(REPRESENTATIVE)
     alice, dora = await village.start("alice"), await village.start("dora")
     for amount in (3, 4):
         await alice.roles.author.append(Draft(Asset.XUSD, -amount, Send(dora.address, amount)))

@@ -129,13 +129,21 @@ class Author:
             await self._replica.changed.wait(60.0)
 
     async def receive_pending(self) -> None:
-        """Takes what others send to us; runs for as long as the node."""
+        """Takes what others send to us, once it is confirmed; runs for as long as the node.
+
+        A block that rests on one that is taken back goes with it, and all that was written after it: whoever spends
+        twice could undo the chain of everybody that he sends to.
+        """
         await self.until_in_step()
+        after: tuple[Address, Hash] | None = None
         while True:
             with self._store.snapshot() as view:
-                entries = list(view.pendings(self.address, limit=RECEIVES_A_LOOK_MAX))
-            for entry in entries:
+                entries = view.pendings(self.address, after, RECEIVES_A_LOOK_MAX)
+                confirmed = [entry for entry in entries if view.is_confirmed(entry.source)]
+            for entry in confirmed:
                 await self._receive(entry)
+            is_full = len(entries) == RECEIVES_A_LOOK_MAX
+            after = (self.address, entries[-1].source) if is_full else None
             await self._replica.changed.wait(RECEIVE_EVERY)
 
     async def _receive(self, entry: Pending) -> None:
