@@ -228,6 +228,7 @@ async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (await first.head()).startswith(b"HTTP/1.1 200")
         async with connect(port) as second:
             assert (await second.head()).startswith(b"HTTP/1.1 503")
+            assert b'"retryable": true' in await second.rest()
 
 
 @pytest.mark.parametrize(("is_local", "status"), [(False, b"503"), (True, b"200")])

@@ -210,7 +210,8 @@ class HijackProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self.cycle is None or self.cycle.response_complete:
-            body = json.dumps({"error": sentence, "code": code}).encode()
+            error = {"error": sentence, "code": code}
+            body = json.dumps(error | ({"retryable": True} if status == 503 else {})).encode()
             fields = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
             self.transport.write(STATUS_LINE[status] + fields.encode() + body)
         self.transport.close()

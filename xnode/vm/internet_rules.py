@@ -133,6 +133,10 @@ def choose_link(name: str, links: IPv4Network, lease_hash: Hash, taken: Collecti
 def namespace_rules(terms: InternetTerms, near: Iterable[IPv4Network]) -> str:
     """For nft in a machine's namespace; the node's user, who is root there, reaches its loopback."""
     smtp = "" if terms.opens_smtp else "tcp dport 25 goto refuse"
+    # A rule counts what has passed itself: many questions, which are remembered for 30 s, take no connection's place.
+    bounded = f"""ct count over {INTERNET_CONNECTIONS_MAX} goto refuse
+    limit rate over {INTERNET_NEW_PER_SECOND_MAX}/second burst {INTERNET_NEW_BURST} packets goto refuse
+    accept"""
     return f"""
 table inet {TABLE} {{
   {_closed_set(terms, near)}
@@ -142,17 +146,18 @@ table inet {TABLE} {{
     oifname "lo" meta skuid 0 accept
     oifname != "{UPLINK}" goto refuse
     meta nfproto != ipv4 goto refuse
-    ip daddr {terms.resolver} meta l4proto {{ tcp, udp }} th dport 53 goto counted
+    ip daddr {terms.resolver} meta l4proto {{ tcp, udp }} th dport 53 goto questions
     ip daddr @closed goto refuse
     {smtp}
-    meta l4proto {{ tcp, udp }} goto counted
-    icmp type echo-request goto counted
+    meta l4proto {{ tcp, udp }} goto connections
+    icmp type echo-request goto connections
     goto refuse
   }}
-  chain counted {{
-    ct count over {INTERNET_CONNECTIONS_MAX} goto refuse
-    limit rate over {INTERNET_NEW_PER_SECOND_MAX}/second burst {INTERNET_NEW_BURST} packets goto refuse
-    accept
+  chain questions {{
+    {bounded}
+  }}
+  chain connections {{
+    {bounded}
   }}
   chain refuse {{
     meta l4proto tcp reject with tcp reset

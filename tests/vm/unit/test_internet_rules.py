@@ -68,17 +68,19 @@ def test_mail_is_closed_unless_the_operator_opens_it(opens):
 
 def test_the_resolver_is_open_before_ranges_are_closed_and_for_names_only():
     rules = namespace_rules(TERMS._replace(resolver=IPv4Address("192.168.77.1")), NEAR)
-    resolver = rules.index("ip daddr 192.168.77.1 meta l4proto { tcp, udp } th dport 53 goto counted")
+    resolver = rules.index("ip daddr 192.168.77.1 meta l4proto { tcp, udp } th dport 53 goto questions")
     assert resolver < rules.index("ip daddr @closed")
     assert rules.count("192.168.77.1 ") == 1
 
 
-def test_whatever_a_machine_begins_counts_also_what_it_asks_the_resolver():
-    output, counted = namespace_rules(TERMS, NEAR).partition("chain counted {")[::2]
-    accepted = [line.strip() for line in output.splitlines() if line.strip().endswith("accept")]
+def test_whatever_a_machine_begins_counts_and_what_it_asks_the_resolver_counts_by_itself():
+    """What is asked is remembered for 30 s: it took the places of connections."""
+    rules = namespace_rules(TERMS, NEAR)
+    accepted = [line.strip() for line in rules.partition("chain questions")[0].splitlines() if line.endswith("accept")]
     assert accepted == ["ct state established,related accept", 'oifname "lo" meta skuid 0 accept']
-    lines = [line.strip() for line in counted.partition("}")[0].splitlines() if line.strip()]
-    assert [line.split()[0] for line in lines] == ["ct", "limit", "accept"]
+    for name in ("questions", "connections"):
+        chain = rules.partition(f"chain {name} {{")[2].partition("}")[0]
+        assert [line.split()[0] for line in chain.splitlines() if line.strip()] == ["ct", "limit", "accept"]
 
 
 @pytest.mark.parametrize(
