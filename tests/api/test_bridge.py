@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import trio
@@ -171,6 +171,63 @@ async def test_what_was_opened_for_nobody_is_undone() -> None:
             await asyncio.wait([task])
             token.run_sync_soon(release.set)
             await asyncio.to_thread(trio.from_thread.run, done.wait, trio_token=token)
+
+        with trio.fail_after(2):
+            await on_asyncio(main)
+    assert undone == ["thing"]
+
+
+async def test_a_result_that_its_caller_is_cancelled_before_taking_is_undone() -> None:
+    done = trio.Event()
+
+    async def open_thing() -> str:
+        return "thing"
+
+    async def undo(thing: str) -> None:
+        assert thing == "thing"
+        done.set()
+
+    class CancelsItsTask(Bridge):
+        """Its caller is cancelled once the result is there and before it runs on."""
+
+        def _arrive(self, call: Any, result: Any) -> None:
+            super()._arrive(call, result)
+            task.cancel()
+
+    async with trio.open_nursery() as nursery:
+        bridge = CancelsItsTask(nursery, 1)
+
+        async def main() -> None:
+            nonlocal task
+            task = asyncio.create_task(bridge.call(open_thing, undo=undo))
+            await asyncio.wait([task])
+            assert task.cancelled()
+
+        task: asyncio.Task[str]
+        await on_asyncio(main)
+        with trio.fail_after(1):
+            await done.wait()
+
+
+async def test_what_is_dropped_is_undone_however_many_calls_are_under_way() -> None:
+    act = Endless()
+    undone: list[str] = []
+    done = trio.Event()
+
+    async def undo(thing: str) -> None:
+        undone.append(thing)
+        done.set()
+
+    async with open_bridge(calls_max=1) as bridge:
+        token = trio.lowlevel.current_trio_token()
+
+        async def main() -> None:
+            first = asyncio.create_task(bridge.call(act))
+            await asyncio.sleep(0)
+            bridge.drop(undo, "thing")
+            await asyncio.to_thread(trio.from_thread.run, done.wait, trio_token=token)
+            first.cancel()
+            await asyncio.wait([first])
 
         with trio.fail_after(2):
             await on_asyncio(main)

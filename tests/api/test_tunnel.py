@@ -282,6 +282,17 @@ async def test_a_hand_over_that_is_cut_off_abandons_the_far_end() -> None:
         assert ours.recv(1) == b""
 
 
+async def test_a_hand_over_that_finds_the_node_busy_abandons_the_far_end() -> None:
+    ours, theirs = socket.socketpair()
+    end = Abandoned()
+    with ours, theirs:
+        async with open_bridge(calls_max=0) as bridge:
+            await cross(bridge, end, theirs)
+            await trio.testing.wait_all_tasks_blocked()
+        assert end.is_abandoned
+        assert ours.recv(1) == b""
+
+
 def test_a_tunnel_does_not_stop_other_requests(running: Running) -> None:
     with socket.create_connection(("127.0.0.1", running.port), timeout=5) as client:
         client.sendall(head(running.node.leases[LeaseState.ACCEPTED], {"Authorization": "Bearer secret"}))

@@ -4,7 +4,8 @@ Theory of operation. A handler awaits `bridge.call(act, ...)`. The bridge puts t
 in a nursery of the bridge under a cancel scope of its own, and hands its result back to the handler's future.
 Cancellation crosses both ways: a handler that is cancelled or out of time cancels its scope; a trio loop that goes down
 cancels the nursery, and then every call under way, and every later one, ends with Unavailable(node_stopping). A
-result that arrives after its caller has left goes to `undo`, so that nothing which was opened for nobody stays open.
+result that arrives after its caller has left goes to `undo`, so that nothing which was opened for nobody stays open; a
+caller that can't use what it was given hands it to `drop`.
 """
 
 import asyncio
@@ -77,7 +78,9 @@ class Bridge:
         try:
             self._post(self._start, call, act, args)
             async with asyncio.timeout(deadline_s) as limit:
-                return await call.future
+                result = await call.future
+                call.undo = None  # the caller has it
+                return result
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -85,6 +88,11 @@ class Bridge:
             raise Unavailable("deadline", text) from None
         finally:
             self._leave(call)
+
+    def drop(self, undo: Callable[[T], Awaitable[None]], value: T) -> None:
+        """Has `undo(value)` run on trio soon, however many calls are under way: it frees what one of them opened."""
+        with contextlib.suppress(Unavailable):  # the trio loop has ended, and with it what was open
+            self._post(self._start_undo, undo, value)
 
     def close(self) -> None:
         """Ends every call under way and refuses new ones. On the trio loop."""
@@ -108,6 +116,8 @@ class Bridge:
         if call.future.cancelled():
             with contextlib.suppress(Unavailable):  # the trio loop has ended, and with it the act
                 self._post(call.scope.cancel)
+        elif call.undo is not None and call.future.done() and call.future.exception() is None:
+            self.drop(call.undo, call.future.result())  # cancelled between the result and its taking
 
     def _post(self, act: Callable[[*Ts], object], *args: *Ts) -> None:
         try:
@@ -140,8 +150,11 @@ class Bridge:
 
     def _undo(self, call: _Call[Any], result: outcome.Outcome[Any]) -> None:
         if call.undo is not None and isinstance(result, outcome.Value):
-            with contextlib.suppress(RuntimeError):  # the nursery is closed: the node clears up by itself
-                self._nursery.start_soon(self._run_undo, call.undo, result.value)
+            self._start_undo(call.undo, result.value)
+
+    def _start_undo(self, undo: Callable[[T], Awaitable[None]], value: T) -> None:
+        with contextlib.suppress(RuntimeError):  # the nursery is closed: the node clears up by itself
+            self._nursery.start_soon(self._run_undo, undo, value)
 
     async def _run_undo(self, undo: Callable[[Any], Awaitable[None]], value: object) -> None:
         with trio.move_on_after(UNDO_SECONDS, shield=True):

@@ -4,7 +4,6 @@ The far end is opened first, so every refusal is an ordinary answer. Then the cl
 and crosses to trio once; who takes it is decided under a lock, because either side may be cancelled in between.
 """
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -67,8 +66,7 @@ class Handover:
             if self.take():
                 self.client.sock.close()
                 self._leave()
-                with contextlib.suppress(Fault):  # the node is stopping, and the far end with it
-                    await bridge.call(end.abandon)
+                bridge.drop(_abandon, end)
 
 
 class _Taken(Response):
@@ -115,7 +113,7 @@ async def _opened(api: Api, lease_hash: Hash, proof: AccessProof | None, hijack:
     try:
         client = await hijack.take()
     except BaseException:
-        await api.bridge.call(end.abandon)
+        api.bridge.drop(_abandon, end)
         raise
     return end, client
 

@@ -325,4 +325,4 @@ class LocalDriver(MachineKeeper):
 
 def _log_evidence(lease_hash: Hash, fault: MachineFault) -> None:
     if fault.evidence:
-        LOG.warning("lease %s: %s; its console ends with: %s", lease_hash.hex(), fault, fault.evidence)
+        LOG.warning("lease %s: %s; its last words: %s", lease_hash.hex(), fault, fault.evidence)

@@ -141,7 +141,7 @@ async def test_what_a_guest_wrote_before_its_boot_failed_is_for_the_operator_s_l
         with pytest.raises(MachineFault) as caught:
             await driver.start(spec.lease_hash)
         assert [machine.reason for machine in driver.machines()] == ["QEMU ended"]
-    assert f"{spec.lease_hash.hex()}: QEMU ended; its console ends with: my-secret" in caplog.text
+    assert f"{spec.lease_hash.hex()}: QEMU ended; its last words: my-secret" in caplog.text
     assert "my-secret" not in str(caught.value)
 
 

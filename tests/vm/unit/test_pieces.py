@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import asyncssh
 import pytest
 
 from tests.support.qemu import new_consumer
@@ -174,3 +175,12 @@ async def test_a_guest_that_talks_no_ssh_is_a_named_fault(banner):
                 await asyncio_thread.run(shell.connect, address)
         thread.join(5)
     assert caught.value.code == "ssh_unreachable"
+
+
+def test_what_a_guest_s_server_says_is_evidence_only():
+    said = shell.unreachable(asyncssh.DisconnectError(asyncssh.DISC_BY_APPLICATION, "call this number"))
+    assert str(said) == "the machine can't be reached by SSH (DisconnectError)"
+    assert said.evidence == "call this number"
+    refused = shell.unreachable(ConnectionRefusedError(111, "Connection refused"))
+    assert str(refused) == "the machine can't be reached by SSH (ConnectionRefusedError: Connection refused)"
+    assert refused.evidence == ""
