@@ -4,8 +4,8 @@
 
 `scripts/test` spreads the tests over a few processes, a file to each, but for three groups: all that boots machines
 runs in one process, one after another, so do the drivers' own tests, and so does all that runs whole networks: a small
-host is never asked for too much at once. Those three take longest, mostly waiting, and come first; then the simulated
-networks, since what takes minutes must not be left to the end, when the other processes have nothing more to do.
+host is never asked for too much at once. Those three take longest, mostly waiting, and come first. The simulator's
+seeds come last, a part to each process that is free: then nothing else competes with them, and all end together.
 """
 
 from pathlib import PurePosixPath
@@ -33,7 +33,7 @@ def _group(nodeid: str) -> str:
         return "0 machines"
     if folders and folders[0] in NETWORKS:
         return "1 networks"
-    return f"2 {path}" if folders == ("sim",) else f"3 {path}"
+    return f"3 {nodeid}" if path.match("sim/test_seeds.py") else f"2 {path}"
 
 
 class GroupScheduling(LoadScopeScheduling):

@@ -5,7 +5,7 @@ from typing import Final
 from tests.sim.run import run_seed
 
 SEEDS: Final = range(1, 201)  # all run at every change; among these each fault occurs, and each broken rule is found
-PARTS: Final = 4
+PARTS: Final = 8
 
 
 def check_part(number: int) -> None:
