@@ -38,7 +38,7 @@ from xnode_cmd.client import LIST_LIMIT, ApiClient, ApiRefusal
 from xnode_cmd.init import read_text
 from xnode_cmd.node_access import NodeAccess, with_data_dir, with_node
 from xnode_cmd.output import json_option, print_json, short
-from xnode_cmd.proposals import Proposal, check_network, describe, load_proposal, save_proposal, show_time
+from xnode_cmd.proposals import Proposal, check_network, describe, load_proposal, next_step, save_proposal, show_time
 
 SPREAD_SECONDS: Final = 15 * 60  # for everybody to hear of a change, above the window of live blocks
 DURATION: Final = re.compile(r"([0-9]{1,7})(s|m|h|d)")
@@ -153,9 +153,10 @@ def _keyset(client: ApiClient) -> Keyset:
               help="A key of `xnode wallet new-key`.  [default: the account of the data directory]")  # fmt: skip
 @click.option("--genesis", "genesis_file", type=click.Path(path_type=Path, dir_okay=False),
               help="The network's document.  [default: that of the data directory]")  # fmt: skip
+@click.option("--yes", is_flag=True, help="Don't ask.")
 @with_data_dir
-def sign(node: NodeAccess, file: Path, key_file: Path | None, genesis_file: Path | None) -> None:
-    """Add one DAO key's signature to the proposal in FILE. Needs no node and no network."""
+def sign(node: NodeAccess, file: Path, key_file: Path | None, genesis_file: Path | None, yes: bool) -> None:
+    """Show the proposal in FILE and add one DAO key's signature to it. Needs no node and no network."""
     proposal = load_proposal(file)
     genesis = parse_genesis(read_text(genesis_file)) if genesis_file else node.data_dir.load_genesis()
     check_network(proposal, genesis)
@@ -169,10 +170,13 @@ def sign(node: NodeAccess, file: Path, key_file: Path | None, genesis_file: Path
         raise click.ClickException("it has all its signatures; `xnode dao submit` publishes it")
     if not all_verify(_hash(genesis, proposal.block), proposal.block.signatures):
         raise click.ClickException(f"{file} was changed after somebody had signed it; propose anew")
+    for line in describe(proposal, time.time_ns()):
+        click.echo(line)
+    if not yes:
+        click.confirm("Sign this?", abort=True)
     signed = proposal._replace(block=sign_state_block(genesis.network_key, key, proposal.block))
     save_proposal(file, signed)
-    for line in describe(signed, time.time_ns()):
-        click.echo(line)
+    click.echo(f"signed as {name}; {next_step(signed)}")
 
 
 def _hash(genesis: Genesis, block: StateBlock) -> Hash:

@@ -135,7 +135,11 @@ def _describe_signatures(proposal: Proposal) -> Iterator[str]:
     yield f"signed by {len(done)}; {keyset.threshold} of the DAO's {len(keyset.keys)} keys must sign"
     for item in done:
         yield f"  {item.public_key.hex()}"
+    yield next_step(proposal)
+
+
+def next_step(proposal: Proposal) -> str:
+    """What is to be done with it."""
     if proposal.missing > 0:
-        yield f"missing: {proposal.missing}, by `xnode dao sign`"
-    else:
-        yield "complete: `xnode dao submit` publishes it"
+        return f"missing: {proposal.missing}, by `xnode dao sign`"
+    return "complete: `xnode dao submit` publishes it"

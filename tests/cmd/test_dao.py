@@ -38,10 +38,10 @@ class Desk(NamedTuple):
         write_private(path, hashlib.sha256(name.encode()).digest().hex() + "\n")
         return path
 
-    def dao(self, command: str, *words: str | Path) -> Ended:
-        """Runs `xnode dao COMMAND`."""
-        api = () if command == "sign" else ("--api", self.url)
-        return invoke("dao", command, *words, "--data-dir", self.data_dir, *api)
+    def dao(self, command: str, *words: str | Path, said: str = "") -> Ended:
+        """Runs `xnode dao COMMAND`; before it signs it asks only where it is `said` something."""
+        more = ("--yes",) * (not said) if command == "sign" else ("--api", self.url)
+        return invoke("dao", command, *words, "--data-dir", self.data_dir, *more, said=said)
 
     def propose(self, name: str, *words: str) -> Path:
         """A good proposal."""
@@ -88,6 +88,16 @@ def test_from_a_proposal_to_a_change(desk: Desk) -> None:
     assert json.loads(desk.dao("show", "--json").out)["kv"]["sys.rates"] == OTHER_RATES
 
 
+def test_a_proposal_is_shown_before_it_is_signed(desk: Desk) -> None:
+    file = desk.propose("rates.json", "--set", NEW_RATES)
+    before = file.read_bytes()
+    declined = desk.dao("sign", file, "--key", desk.key("dao"), said="n\n")
+    assert (declined.status, file.read_bytes()) == (1, before)
+    signed = desk.dao("sign", file, "--key", desk.key("dao"), said="y\n")
+    assert signed.status == 0
+    assert signed.out.index("vcpu: 20 -> 40") < signed.out.index("Sign this?") < signed.out.index("signed as")
+
+
 def test_a_dao_of_three_signs_one_after_the_other(desk: Desk) -> None:
     desk.enact("dao.json", ("dao",), "--set", NEW_DAO)
     file = desk.propose("motd.json", "--set", 'motd="hello"', "--effective-in", "2h")
@@ -131,7 +141,7 @@ def test_signing_needs_no_node(desk: Desk, tmp_path: Path) -> None:
     file = desk.propose("rates.json", "--set", NEW_RATES)
     genesis = tmp_path / "genesis.toml"
     genesis.write_text(render_genesis(GENESIS))
-    words = ("--key", desk.key("dao"), "--genesis", genesis, "--data-dir", tmp_path / "none")
+    words = ("--yes", "--key", desk.key("dao"), "--genesis", genesis, "--data-dir", tmp_path / "none")
     assert invoke("dao", "sign", file, *words).status == 0
     assert "seed" not in file.read_text()
     assert desk.key("dao").read_text().strip() not in file.read_text()

@@ -18,9 +18,9 @@ class Ended(NamedTuple):
     err: str
 
 
-def invoke(*words: str | Path) -> Ended:
-    """Runs `xnode WORDS...` in this process."""
-    result = CliRunner().invoke(cli, [str(word) for word in words])
+def invoke(*words: str | Path, said: str = "") -> Ended:
+    """Runs `xnode WORDS...` in this process, with what is `said` to it."""
+    result = CliRunner().invoke(cli, [str(word) for word in words], input=said)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Ended(result.exit_code, result.stdout, result.stderr)
