@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from xnode.core import directory, market, price, timekeeping, votes
+from xnode.core import directory, market, price, provision, timekeeping, votes
 from xnode.core.attestations import ATTESTATIONS_MAX
 from xnode.core.blocks import BLOCK_BYTES_MAX, BODIES
 from xnode.core.genesis import DEFAULT_DIFFICULTY, DEFAULT_FAUCET, DEFAULT_RATES, DEFAULT_TIMING, _Fields
@@ -63,7 +63,7 @@ def test_blocks_have_these_numbers_and_fields() -> None:
 
 
 def test_state_keys() -> None:
-    assert tuple(row[0] for row in table("key")) == SYSTEM_KEYS
+    assert [row[0] for row in table("key")] == sorted(SYSTEM_KEYS), "block 0 sets them in this order"
 
 
 def test_topics_and_their_rates() -> None:
@@ -117,7 +117,9 @@ def test_tunnel_answers() -> None:
         f"further than {market.RECORD_WINDOW // 10**9} s from now",
         f"multiplier_milli {price.MULTIPLIER_MIN} to {price.MULTIPLIER_MAX}",
         f"{sync_plan.PAGE_BLOCKS_MAX} at most",
-        f"A session has {sync_plan.SESSION_BLOCKS_MAX:,} blocks at most",
+        f"A session has {sync_plan.SESSION_BLOCKS_MAX:,} blocks and {sync_plan.SESSION_PAGES_MAX} pages at most",
+        f"later than {provision.ACCEPT_WITHIN // 10**9} s after its date",
+        f"cancels one after {provision.CANCEL_AFTER // 10**9} s",
         f"`{mdns.SERVICE_TYPE}`",
     ],
 )
