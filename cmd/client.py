@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 import httpx
 
-READ_TIMEOUT_S: Final = 30.0
+READ_TIMEOUT_S: Final = 40.0  # longer than the node takes at most, so that its reason comes through
 LIST_LIMIT: Final = 1000  # the most entries that the API gives in one answer
 
 

@@ -16,7 +16,10 @@ from xnode_cmd.output import json_option, print_json, print_table, seconds_left,
 
 TIMEOUT_DEFAULT_S: Final = 120
 TIMEOUT_MAX_S: Final = 600
-REFUSED_FOR_GOOD: Final = range(400, 500)  # then there is no lease, and its key opens nothing
+QUOTE_TIMEOUT_S: Final = 30  # as long as anybody waits for a first offer
+ANSWER_MARGIN_S: Final = 40  # beyond what the node takes, so that its reason comes through
+REFUSED_FOR_GOOD: Final = range(400, 500)  # then nobody gives a machine, and its key opens nothing
+OPEN_STATES: Final = ("created", "accepted")
 STATES: Final = ("created", "accepted", "settled", "cancelled", "unfulfilled")
 
 
@@ -65,7 +68,7 @@ def request(node: NodeAccess, key: str | None, timeout: int, as_json: bool, **op
     try:
         lease_hash = request_with_progress(node, body, timeout)
     except ApiRefusal as refusal:
-        if fresh and refusal.status in REFUSED_FOR_GOOD:
+        if fresh and refusal.status in REFUSED_FOR_GOOD and not _still_open(node, access_key.hex()):
             keys.discard(fresh)
         raise
     path = keys.assign(fresh, lease_hash) if fresh else None
@@ -76,6 +79,22 @@ def request(node: NodeAccess, key: str | None, timeout: int, as_json: bool, **op
     click.echo(f"log in with: xnode ssh {short(lease_hash)} --data-dir {node.data_dir.root}")
 
 
+def _still_open(node: NodeAccess, access_key: str) -> bool:
+    """Whether a lease of this key may still get its machine, as one whose provider was silent when it was taken back;
+    says so. Where the node can't be asked its key is kept too."""
+    try:
+        with node.client() as client:
+            account = client.get("/node")["address"]
+            found = [item for state in OPEN_STATES for item in client.get("/leases", consumer=account, state=state)]
+    except click.ClickException:
+        return True
+    left = [item["lease_hash"] for item in found if item["access_pub_key"] == access_key]
+    for lease_hash in left:
+        text = f"lease {lease_hash} may still be accepted; its key is kept. Take it back: xnode lease cancel"
+        click.echo(f"{text} {short(lease_hash)}", err=True)
+    return bool(left)
+
+
 @lease.command()
 @machine_options
 @json_option
@@ -84,11 +103,12 @@ def quote(node: NodeAccess, key: str | None, as_json: bool, **options: Any) -> N
     """Ask what a machine would cost now; commits nothing."""
     access_key = read_public_key(key) if key else node.data_dir.load_account_key().public_key
     with node.client() as client:
-        answer = client.post("/lease/quote", form(options, access_key.hex()))
+        body = form(options, access_key.hex()) | {"timeout": QUOTE_TIMEOUT_S}
+        answer = client.post("/lease/quote", body, QUOTE_TIMEOUT_S + ANSWER_MARGIN_S)
     if as_json:
         print_json(answer)
         return
-    click.echo(f"{answer['cost']} XUSD, of which the provider stakes {answer['stake']}")
+    click.echo(f"{answer['cost']} XUSD; the provider stakes {answer['stake']} XUSD of its own")
     rows = [(short(item["provider"]), item["cost"]) for item in answer["offers"]]
     print_table(("provider", "cost"), rows, "no offers")
 

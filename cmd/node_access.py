@@ -51,7 +51,8 @@ class NodeAccess:
         """The node's API; nothing is sent before the first call."""
         from xnode_cmd.client import ApiClient
 
-        return ApiClient(self.api_url(), self.data_dir.load_token(), self.not_running_hint())
+        hint = self.not_running_hint() if self._api is None else ""
+        return ApiClient(self.api_url(), self.data_dir.load_token(), hint)
 
 
 def with_data_dir(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import click
 
 CONNECT_TIMEOUT_S: Final = 10.0
-ANSWER_TIMEOUT_S: Final = 60.0  # the node dials the provider, and the provider the machine
+ANSWER_TIMEOUT_S: Final = 70.0  # the node dials the provider, and the provider the machine; it gives up after 60
 HEAD_BYTES_MAX: Final = 16_384
 ERROR_BYTES_MAX: Final = 65_536
 CHUNK_BYTES: Final = 65_536

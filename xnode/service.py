@@ -191,7 +191,7 @@ class NodeService(NodePort):
     async def execute(self, lease_hash: Hash, command: str, timeout: float) -> ExecResult:
         """See NodePort."""
         driver = self._roles.driver
-        if driver is None or all(machine.spec.lease_hash != lease_hash for machine in driver.machines()):
+        if driver is None or all(machine.spec.lease_hash != lease_hash for machine in self._roles.machines()):
             message = "this node hosts no such machine; exec is answered by the lease's provider"
             raise NotFound("vm_unknown", message)
         return await driver.execute(lease_hash, command, timeout)
@@ -239,11 +239,12 @@ class NodeService(NodePort):
         """See NodePort."""
         return OpenTunnel(await self._roles.tunnelling.open(lease_hash, proof), self._nursery)
 
-    async def submit_block(self, block: Block) -> Outcome:
+    async def submit_block(self, block: Block) -> tuple[Outcome, str]:
         """See NodePort."""
         if block.account == self.address:  # signed with the node's own key, by the command line
             await self._roles.author.be_in_step()
-        return (await self._roles.replica.submit(block)).outcome
+        submission = await self._roles.replica.submit(block)
+        return submission.outcome, submission.detail
 
     async def submit_state_block(self, block: StateBlock) -> tuple[StateOutcome, str]:
         """See NodePort."""

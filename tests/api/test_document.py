@@ -2,17 +2,22 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from tests.support.document import LEASE, PROVIDER, UNKNOWN, lacks
-from tests.support.ledger import NOW, public_key_of
-from tests.support.node_port import Running, running_api
-from xnode.core.attestations import attestation_message
-from xnode.core.faults import CallerFault, Unavailable
+from tests.support.ledger import NOW, address_of, public_key_of
+from tests.support.node_port import MemoryNode, Running, running_api
+from xnode.api import leases
+from xnode.api.calls import Api
+from xnode.core.attestations import Attestation, attestation_message
+from xnode.core.faults import CallerFault, NotFound, Unavailable
 from xnode.core.keys import verify
 from xnode.core.lease import LeaseState
-from xnode.core.values import NS
+from xnode.core.values import NS, Hash, Signature
 
 FORM = {
     "vcpus": 1,
@@ -49,6 +54,27 @@ def test_all_leases(running: Running) -> None:
         assert not lacks(lease, LEASE)
         assert set(lease) == {*LEASE, "state"}
         assert lease["settled"] is (lease["state"] == "settled")
+
+
+async def test_the_list_goes_on_where_a_vote_takes_back_its_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LIST_DEFAULT", 3)
+    node = MemoryNode(tmp_path)
+    for number in range(4):
+        node.open_lease(10 + number)
+    api = cast(Api, SimpleNamespace(port=node))
+    filters: dict[str, object] = {"state": LeaseState.CREATED, "consumer": None, "provider": None}
+    with node.snapshot() as view:
+        created = [lease.lease_hash for lease in view.leases(state=LeaseState.CREATED)]
+    pieces = leases._all(api, filters, leases._read(api, filters, None, 3))
+    told = await anext(pieces)
+    with node.store.transaction() as transaction:
+        transaction.rollback_with_descendants(created[2])
+        transaction.commit()
+    told += b"".join([piece async for piece in pieces])
+    assert [item["lease_hash"] for item in json.loads(told)] == [item.hex() for item in created[:3]]
+    node.store.close()
 
 
 def test_a_lease(running: Running) -> None:
@@ -131,6 +157,11 @@ def test_a_bad_request(running: Running, changes: dict[str, object], code: str) 
 def test_short_of_money_or_of_providers(running: Running, code: str) -> None:
     running.node.faults["request_lease"] = CallerFault(code, "this says what is short and what to do")
     assert has_error(running.http.post("/lease/request", json=FORM), 400, code)
+
+
+def test_a_request_whose_block_lost_its_vote_was_refused(running: Running) -> None:
+    running.node.faults["request_lease"] = NotFound("lease_unknown", "this node's account has no such lease")
+    assert has_error(running.http.post("/lease/request", json=FORM), 400, "lease_failed")
 
 
 def test_a_fault_in_a_nursery_is_still_that_fault(running: Running) -> None:
@@ -244,3 +275,30 @@ def test_cancel(running: Running) -> None:
     assert running.http.post(url, headers=headers).json() == {"lease_hash": lease_hash.hex(), "state": "cancelled"}
     assert has_error(running.http.post(url, headers=headers), 409, "lease_accepted")
     assert has_error(running.http.post(f"/leases/{UNKNOWN}/cancel", json={}), 404, "lease_unknown")
+
+
+def test_somebody_else_s_lease_is_not_cancelled(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease_hash = running.node.open_lease(2 * NS)
+    monkeypatch.setattr(running.node, "address", address_of("carol"))
+    refused = running.http.post(f"/leases/{lease_hash.hex()}/cancel", json={})
+    assert has_error(refused, 403, "not_your_lease")
+    assert address_of("alice").hex() in refused.json()["error"]
+
+
+def test_a_vm_is_told_of_also_where_its_provider_can_not_be_asked(running: Running) -> None:
+    running.node.faults["refresh_lease"] = Unavailable("busy", "the node has too many calls under way", retryable=True)
+    lease_hash = running.node.leases[LeaseState.ACCEPTED].hex()
+    assert running.http.get(f"/vms/{lease_hash}").json()["status"] == "running"
+
+
+def test_an_attestation_that_no_block_could_carry_is_not_given(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = Attestation(public_key_of("stranger"), NOW, Signature(bytes(64)))
+
+    async def by_a_stranger(lease_hash: Hash) -> Attestation:
+        return stranger
+
+    monkeypatch.setattr(running.node, "attest", by_a_stranger)
+    body = {"lease_hash": running.node.leases[LeaseState.ACCEPTED].hex()}
+    assert has_error(running.http.post("/attestation/request", json=body), 503, "no_timekeeper")

@@ -15,7 +15,7 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.ledger import NOW
+from tests.support.ledger import NOW, address_of
 from tests.support.node_port import MemoryNode, Running, access_headers, running_api, serving
 from tests.support.raw_http import RawClient, connect
 from xnode.api import clients
@@ -25,7 +25,7 @@ from xnode.api.hijack import Detached
 from xnode.api.port import TunnelEnd
 from xnode.api.settings import ApiSettings
 from xnode.api.tunnel import Handover
-from xnode.core.faults import MachineFault, NotAllowed, PeerFault, Unavailable
+from xnode.core.faults import MachineFault, NotAllowed, NotFound, PeerFault, Unavailable
 from xnode.core.lease import LeaseState
 from xnode.core.values import NS, Hash
 
@@ -117,6 +117,26 @@ def test_unknown_and_ended(running: Running) -> None:
 def test_refusals_of_the_node(running: Running, fault: Exception, status: int) -> None:
     running.node.faults["open_tunnel"] = fault
     assert post(running, running.node.leases[LeaseState.ACCEPTED], {"Authorization": "Bearer secret"})[0] == status
+
+
+def test_a_machine_that_the_provider_does_not_have_is_not_an_unknown_lease(running: Running) -> None:
+    running.node.faults["open_tunnel"] = NotFound("lease_unknown", "this provider hosts no such lease")
+    bearer = {"Authorization": "Bearer secret"}
+    assert post(running, running.node.leases[LeaseState.ACCEPTED], bearer) == (502, "machine_lost")
+    assert post(running, running.node.leases[LeaseState.CREATED], bearer) == (409, "lease_created")
+    assert post(running, running.node.leases[LeaseState.SETTLED], bearer) == (410, "lease_ended")
+    assert post(running, Hash(bytes(32)), bearer) == (404, "lease_unknown")
+
+
+def test_a_node_that_is_neither_side_names_those_that_are(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    running.node.faults["open_tunnel"] = NotAllowed("not_your_lease", "sign with the lease's access key")
+    lease_hash = running.node.leases[LeaseState.ACCEPTED]
+    url, bearer = f"/tunnel/{lease_hash.hex()}/tcp", {"Authorization": "Bearer secret"}
+    assert "access key" in running.http.post(url, headers=bearer).json()["error"]
+    monkeypatch.setattr(running.node, "address", address_of("carol"))
+    said = running.http.post(url, headers=bearer).json()["error"]
+    assert running.node.bob.address.hex() in said
+    assert "access key" not in said
 
 
 def test_a_body_is_refused(running: Running) -> None:

@@ -263,15 +263,15 @@ class MemoryNode(NodePort):
             check_access(GENESIS.network_key, lease_hash, keys, proof.signature, proof.timestamp, NOW, self.used)
         return _EchoEnd(self)
 
-    async def submit_block(self, block: Block) -> Outcome:
+    async def submit_block(self, block: Block) -> tuple[Outcome, str]:
         await self._enter("submit_block", block)
         with self.store.transaction() as transaction:
             effects = judge(transaction, block, Context(GENESIS, None))
             if not isinstance(effects, Effects):
-                return effects.outcome
+                return effects.outcome, effects.detail
             transaction.stage(effects)
             transaction.commit()
-        return Outcome.PROGRESS
+        return Outcome.PROGRESS, ""
 
     async def submit_state_block(self, block: StateBlock) -> tuple[StateOutcome, str]:
         await self._enter("submit_state_block", block)

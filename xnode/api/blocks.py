@@ -31,27 +31,27 @@ RULES: Final = {
         "a multisig account casts no votes, so it names another representative; and one key that receives names none"
     ),
     Outcome.NOT_A_PROVIDER: "a multisig account can't accept a lease; host machines by an account of one key",
-    Outcome.BAD_ASSET: "this type of block is not for this asset",
-    Outcome.BAD_BALANCE: "its balance does not follow from the one before it",
-    Outcome.BAD_AMOUNT: "its amount is zero, or not what the price formula gives",
-    Outcome.BAD_DESTINATION: "its destination is its own account, or one that can't sign",
-    Outcome.BAD_RESOURCES: "it asks for no resources, or for more than the limit",
-    Outcome.BAD_DURATION: "its duration is outside the network's range",
-    Outcome.BAD_MULTIPLIER: "its multiplier is outside 500 to 10000",
-    Outcome.BAD_KEY: "its SSH key, or one of its keyset, is no point of the curve",
-    Outcome.BAD_ATTESTATIONS: "too few of its attestations are valid, or they are too far from now",
-    Outcome.BAD_TIME: "the attested time is too early or too late for this step",
-    Outcome.INSUFFICIENT: "it spends more than the account has",
-    Outcome.NOT_YOURS: "its account is not the one that may do this",
-    Outcome.WRONG_STATE: "the lease's state forbids it",
+    Outcome.BAD_ASSET: "this type of block, or what it refers to, is for the other asset; use that one",
+    Outcome.BAD_BALANCE: "its balance does not follow from the one before it; take that of the account's frontier",
+    Outcome.BAD_AMOUNT: "its amount is zero, or not what the price formula gives; compute it by the network's rates",
+    Outcome.BAD_DESTINATION: "its destination is its own account, or one that can't sign; name another",
+    Outcome.BAD_RESOURCES: "it asks for no resources, or for more than the limit; ask for one, within the limits",
+    Outcome.BAD_DURATION: "its duration is outside the network's range; choose one within it",
+    Outcome.BAD_MULTIPLIER: "its multiplier is outside 500 to 10000; choose one within",
+    Outcome.BAD_KEY: "its SSH key, or one of its keyset, is no ed25519 public key; give a real one",
+    Outcome.BAD_ATTESTATIONS: "too few of its attestations are valid, or they are off; ask the timekeepers again",
+    Outcome.BAD_TIME: "the attested time is too early or too late for this step; look at the lease's expiry and grace",
+    Outcome.INSUFFICIENT: "it spends more than the account has; receive what is pending, or spend less",
+    Outcome.NOT_YOURS: "its account is not the one that may do this; let the lease's other side sign",
+    Outcome.WRONG_STATE: "the lease's state forbids it; look at the lease first",
     Outcome.RIVAL: (
         "a block of another account, not confirmed, has taken this step of the lease; the network votes on which one "
         "stays (GET /conflicts); look at the lease"
     ),
-    Outcome.NO_SOURCE: "what it refers to is not open for it",
-    Outcome.FAUCET_OFF: "this network has no faucet",
+    Outcome.NO_SOURCE: "what it refers to has nothing for it, or no more; look at the pending entries, or the lease",
+    Outcome.FAUCET_OFF: "this network has no faucet; ask somebody who has XUSD",
     Outcome.FAUCET_WAIT: "the account has claimed within the interval; wait",
-    Outcome.OVERFLOW: "an amount leaves 64 bits",
+    Outcome.OVERFLOW: "an amount leaves 64 bits; ask for less, or spend first",
 }
 GOOD: Final = (Outcome.PROGRESS, Outcome.OLD)
 
@@ -88,11 +88,12 @@ async def list_recent(api: Api, asked: Asked) -> list[dict[str, object]]:
 async def submit_block(api: Api, asked: Asked) -> dict[str, object]:
     """Offers a signed block to the ledger and to the network."""
     block = block_from_json(asked.body)
-    outcome = await api.bridge.call(api.port.submit_block, block)
+    outcome, detail = await api.bridge.call(api.port.submit_block, block)
     if outcome in GAPS:
         raise Unavailable(str(outcome), f"the block waits: {RULES[outcome]}", retryable=True)
     if outcome not in GOOD:
-        raise CallerFault(str(outcome), f"the block is refused: {RULES[outcome]}")
+        rule = RULES.get(outcome, "it breaks a rule")
+        raise CallerFault(str(outcome), f"the block is refused: {rule}" + f" ({detail})" * bool(detail))
     return {"hash": block_hash(api.port.genesis.network_key, block).hex(), "outcome": str(outcome)}
 
 

@@ -54,7 +54,7 @@ async def _steps(api: Api, lease_hash: Hash, seen: int) -> AsyncIterator[str]:
     idle_polls, told_at, asked_at = 0, float("-inf"), float("-inf")
     while not api.stopping.is_set():
         if time.monotonic() - asked_at > REFRESH_SECONDS:
-            await _refresh(api, lease_hash)
+            await refresh(api, lease_hash)
             asked_at = time.monotonic()
         end = _end(api, lease_hash)  # read before the steps, so that none before it is missed
         fresh = _after(api.port.lease_events(lease_hash), last)
@@ -71,7 +71,7 @@ async def _steps(api: Api, lease_hash: Hash, seen: int) -> AsyncIterator[str]:
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _refresh(api: Api, lease_hash: Hash) -> None:
+async def refresh(api: Api, lease_hash: Hash) -> None:
     """What the provider has done may be news; a node that is too busy to ask tells what it knows."""
     with contextlib.suppress(Unavailable):
         await api.bridge.call(api.port.refresh_lease, lease_hash)

@@ -82,7 +82,8 @@ class Guard:
             return None
         if origin not in self._settings.cors_origins:
             raise NotAllowed(
-                "foreign_origin", "this page's origin is not allowed; its operator can list it (cors_origins)"
+                "foreign_origin",
+                "this page's origin is not allowed; the node's operator can list it (api_cors_origins in config.toml)",
             )
         return origin
 
@@ -112,9 +113,7 @@ class Guard:
         expected = (self._settings.token or "").encode()
         if scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), expected):
             return
-        text = (
-            "this call needs the operator's token: send `Authorization: Bearer <token>` (`xnode token new` makes one)"
-        )
+        text = "this call needs the operator's token (`xnode token show-path`): send `Authorization: Bearer <token>`"
         raise HttpFault(401, "bad_token", text, {"WWW-Authenticate": "Bearer"})
 
     def _check_host(self, headers: Headers) -> str:
@@ -122,7 +121,7 @@ class Guard:
         name = _host_name(hosts[0]) if len(hosts) == 1 else ""
         if name == "localhost" or is_ip(name) or name in self._settings.hosts:
             return hosts[0]
-        text = "call this node by its IP address, by localhost, or by a name that its operator lists (hosts)"
+        text = "call this node by its IP address, by localhost, or by a name that its operator lists (api_hosts)"
         raise NotAllowed("foreign_host", text)
 
 

@@ -13,7 +13,7 @@ from xnode.api.render import LEASE, lease_json, page
 from xnode.api.schema import HEX32, INTEGER, TEXT, listing, record
 from xnode.api.settings import LIST_DEFAULT
 from xnode.core import price
-from xnode.core.faults import CallerFault, NotFound
+from xnode.core.faults import CallerFault, NotAllowed, NotFound
 from xnode.core.keys import is_valid_point
 from xnode.core.lease import LeaseRecord, LeaseState, Resources
 from xnode.core.market import LeaseForm
@@ -77,8 +77,18 @@ async def _all(api: Api, filters: dict[str, object], items: list[LeaseRecord]) -
     while items:
         yield (opening + ",".join(json.dumps(lease_json(item)) for item in items)).encode()
         opening = ","
-        items = _read(api, filters, items[-1].lease_hash, LIST_DEFAULT) if len(items) == LIST_DEFAULT else []
+        items = _following(api, filters, items) if len(items) == LIST_DEFAULT else []
     yield b"[]" if opening == "[" else b"]"
+
+
+def _following(api: Api, filters: dict[str, object], items: list[LeaseRecord]) -> list[LeaseRecord]:
+    """The page behind these; behind the last that is still there, where a vote has taken some back meanwhile."""
+    with api.port.snapshot() as view:
+        last = next((item for item in reversed(items) if view.lease(item.lease_hash)), None)
+    if last is None:
+        return []
+    told = {item.lease_hash for item in items}
+    return [item for item in _read(api, filters, last.lease_hash, LIST_DEFAULT) if item.lease_hash not in told]
 
 
 async def get_lease(api: Api, asked: Asked) -> dict[str, object]:
@@ -125,7 +135,11 @@ async def request_lease(api: Api, asked: Asked) -> dict[str, object]:
     """Leases a machine; answers once its provider has accepted."""
     form = _form(api, asked)
     deadline_s = form.timeout + MARGIN_SECONDS
-    lease_hash = await api.bridge.call(api.port.request_lease, form, deadline_s=deadline_s)
+    try:
+        lease_hash = await api.bridge.call(api.port.request_lease, form, deadline_s=deadline_s)
+    except NotFound as fault:  # the lease's own block lost its vote, or was taken back with what it rested on
+        text = "the network did not keep the lease's block, so nothing was paid: look at GET /conflicts, then ask again"
+        raise CallerFault("lease_failed", f"{text} (with another Idempotency-Key, if you gave one)") from fault
     return {"lease_hash": lease_hash.hex()}
 
 
@@ -140,6 +154,9 @@ async def quote_lease(api: Api, asked: Asked) -> dict[str, object]:
 async def cancel_lease(api: Api, asked: Asked) -> dict[str, object]:
     """Cancels a lease that nobody has accepted."""
     lease_hash = path_hash(asked.request, "lease")
+    consumer = known_lease(api, lease_hash).consumer
+    if consumer != api.port.address:
+        raise NotAllowed("not_your_lease", f"the lease is {consumer.hex()}'s: ask that account's node to cancel it")
     await api.bridge.call(api.port.cancel_lease, lease_hash)
     return {"lease_hash": lease_hash.hex(), "state": str(LeaseState.CANCELLED)}
 
@@ -184,7 +201,7 @@ CALLS: Final = (
         "Cancel a lease that nobody has accepted yet",
         cancel_lease,
         record(lease_hash=HEX32, state=TEXT),
-        (401, 404, 409, 503),
+        (401, 403, 404, 409, 503),
         body=(),
         acting=True,
         price=10,

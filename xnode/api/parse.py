@@ -16,6 +16,7 @@ from xnode.api.settings import BODY_SECONDS, LIST_DEFAULT, LIST_MAX
 from xnode.core.faults import CallerFault, NotFound
 from xnode.core.values import Address, Hash, address_from_hex, hash_from_hex, public_key_from_hex
 
+NAME_SHOWN_MAX: Final = 64  # characters of an unknown field's name, in the error about it
 INTEGER_TEXT: Final = re.compile(r"-?[0-9]{1,20}")
 
 
@@ -107,7 +108,8 @@ def parse_fields(document: Mapping[str, object], fields: tuple[Field, ...], wher
     known = [field.name for field in fields]
     for name in document:
         if name not in known:
-            text = f"this {where} has a field that is not known here; it takes {', '.join(known) or 'none'}"
+            shown = ascii(name[:NAME_SHOWN_MAX])  # it is the caller's own word
+            text = f"this {where} has the unknown field {shown}; it takes {', '.join(known) or 'none'}"
             raise CallerFault("unknown_field", text)
     return {field.name: _field(document, field) for field in fields}
 

@@ -202,8 +202,8 @@ class NodePort(ABC):
         """Reaches the lease's SSH port, wherever its provider is; raises before anything is answered to the client."""
 
     @abstractmethod
-    async def submit_block(self, block: Block) -> Outcome:
-        """Offers a signed block to the ledger and gossips it if it is new and good."""
+    async def submit_block(self, block: Block) -> tuple[Outcome, str]:
+        """Offers a signed block to the ledger and gossips it if it is new and good; its fate, for people too."""
 
     @abstractmethod
     async def submit_state_block(self, block: StateBlock) -> tuple[StateOutcome, str]:

@@ -19,10 +19,12 @@ from xnode.api.calls import Api, Asked, Call
 from xnode.api.clients import client_of, share_of
 from xnode.api.errors import HttpFault
 from xnode.api.hijack import EXTENSION, Detached, Hijack
+from xnode.api.leases import known_lease
 from xnode.api.parse import path_hash
 from xnode.api.port import AccessProof, TunnelEnd
 from xnode.api.schema import TEXT
-from xnode.core.faults import CallerFault, Fault, NotAllowed
+from xnode.core.faults import CallerFault, Ended, Fault, NotAllowed, NotFound, PeerFault, WrongState
+from xnode.core.lease import LeaseState
 from xnode.core.values import Hash
 
 log = logging.getLogger(__name__)
@@ -109,13 +111,38 @@ async def _opened(api: Api, lease_hash: Hash, proof: AccessProof | None, hijack:
     try:
         end = await api.bridge.call(open_end, lease_hash, proof, deadline_s=OPEN_SECONDS, undo=_abandon)
     except NotAllowed as fault:
-        raise HttpFault(401, fault.code, str(fault)) from None
+        text = _whom_to_ask(api, lease_hash) if fault.code == "not_your_lease" else str(fault)
+        raise HttpFault(401, fault.code, text) from None
+    except NotFound as fault:
+        raise _missing(api, lease_hash) from fault
     try:
         client = await hijack.take()
     except BaseException:
         api.bridge.drop(_abandon, end)
         raise
     return end, client
+
+
+def _whom_to_ask(api: Api, lease_hash: Hash) -> str:
+    lease = known_lease(api, lease_hash)
+    if api.port.address in (lease.consumer, lease.provider):
+        return "sign with the lease's access key (X-Access-Signature, X-Access-Timestamp)"
+    return (
+        "this node is neither the lease's consumer nor its provider, and carries no tunnels of others: ask the node of "
+        f"{lease.consumer.hex()} (its consumer) or {lease.provider.hex()} (its provider)"
+    )
+
+
+def _missing(api: Api, lease_hash: Hash) -> Fault:
+    """Why a lease that is known here has no machine at the other end; raises NotFound for one that is not."""
+    lease = known_lease(api, lease_hash)
+    if lease.is_final:
+        return Ended("lease_ended", f"the lease is {lease.state}")
+    if lease.state is LeaseState.CREATED:
+        text = "its provider has not accepted the lease yet: GET /leases/{hash}/events tells when its machine runs"
+        return WrongState("lease_created", text)
+    text = "the provider does not know this lease or has no machine for it: see GET /leases/{hash}/events, or ask it"
+    return PeerFault("machine_lost", text, retryable=True)
 
 
 CALLS: Final = (

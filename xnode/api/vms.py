@@ -4,6 +4,7 @@ from typing import Final
 
 from xnode.api.access import PROOF, proof_of
 from xnode.api.calls import Api, Asked, Call
+from xnode.api.events import refresh
 from xnode.api.parse import Field, optional, path_hash
 from xnode.api.render import MACHINE, machine_json, rendered
 from xnode.api.schema import BOOLEAN, HEX32, INTEGER, MAYBE_INTEGER, NUMBER, TEXT, listing, record, word
@@ -54,7 +55,7 @@ async def list_vms(api: Api, asked: Asked) -> list[dict[str, object]]:  # noqa: 
 async def get_vm(api: Api, asked: Asked) -> dict[str, object]:
     """One machine."""
     lease_hash = path_hash(asked.request, "vm")
-    await api.bridge.call(api.port.refresh_lease, lease_hash)
+    await refresh(api, lease_hash)
     for machine in api.port.machines():
         if machine.lease_hash == lease_hash:
             return machine_json(machine)
@@ -104,7 +105,7 @@ def _steering(verb: Verb) -> Call:
 
 CALLS: Final = (
     Call("GET", "/vms", "All machines of this node", list_vms, listing(MACHINE)),
-    Call("GET", "/vms/{hash}", "One machine by its lease's hash", get_vm, MACHINE, (404, 503)),
+    Call("GET", "/vms/{hash}", "One machine by its lease's hash", get_vm, MACHINE, (404,)),
     Call(
         "POST",
         "/vms/{hash}/exec",
