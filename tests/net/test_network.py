@@ -25,7 +25,7 @@ from xnode.net.streams import PeerId, Stream
 
 pytestmark = pytest.mark.slow
 
-UNKNOWN_PEER = PeerId("12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp")
+UNKNOWN_PEER = PeerId("12D3KooWPkma149cmvkLufjpzguGZQHGcFww6uAr4ETTaqPLZqTp")
 
 
 def peer_ids(network: Network) -> set[PeerId]:
@@ -181,14 +181,14 @@ async def test_names_are_dialled() -> None:
 async def test_streams_that_can_not_be_opened() -> None:
     async with open_node(1) as a, open_node(2) as b:
         b.serve("/echo/1", echo)
-        for peer, protocol, addresses, code in (
-            (UNKNOWN_PEER, "/echo/1", ("/ip4/127.0.0.1/tcp/1",), "peer_unreachable"),
-            (UNKNOWN_PEER, "/echo/1", (), "peer_unreachable"),
-            (UNKNOWN_PEER, "/echo/1", b.addresses, "peer_unreachable"),
-            (a.peer_id, "/echo/1", a.addresses, "peer_unreachable"),
-            (b.peer_id, "/nothing/1", b.addresses, "protocol_refused"),
+        for peer, protocol, addresses, code, why in (
+            (UNKNOWN_PEER, "/echo/1", ("/ip4/127.0.0.1/tcp/1",), "peer_unreachable", "can't be reached"),
+            (UNKNOWN_PEER, "/echo/1", (), "peer_unreachable", "no address is known"),
+            (UNKNOWN_PEER, "/echo/1", b.addresses, "peer_unreachable", "can't be reached"),
+            (a.peer_id, "/echo/1", a.addresses, "peer_unreachable", "this node itself"),
+            (b.peer_id, "/nothing/1", b.addresses, "protocol_refused", "does not serve"),
         ):
-            with pytest.raises(PeerFault) as fault:
+            with pytest.raises(PeerFault, match=why) as fault:
                 await a.open_stream(peer, protocol, addresses)
             assert fault.value.code == code
         with pytest.raises(CallerFault):

@@ -132,6 +132,8 @@ class Network:
                 stream = await self._host.new_stream(peer, [TProtocol(protocol)])
         except trio.TooSlowError:
             raise PeerFault("peer_unreachable", f"peer {peer_id} did not answer", retryable=True) from None
+        except PeerFault:  # the dialler's, which says why
+            raise
         except HostException as error:
             if not self._dialer.is_connected(peer):
                 raise PeerFault("peer_unreachable", f"peer {peer_id} is gone", retryable=True) from error
