@@ -13,7 +13,7 @@ TIMEOUT_MAX_S: Final = 600
 ANSWER_MARGIN_S: Final = 30  # beyond the command's own time: connecting to the machine
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--timeout", type=click.IntRange(1, TIMEOUT_MAX_S), default=TIMEOUT_DEFAULT_S, show_default=True)
 @click.argument("lease")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -21,7 +21,8 @@ ANSWER_MARGIN_S: Final = 30  # beyond the command's own time: connecting to the 
 def execute(node: NodeAccess, lease: str, command: tuple[str, ...], timeout: int) -> None:
     """Run COMMAND by the shell of a machine that this node hosts, and end with its exit status.
 
-    For machines at other providers use `xnode ssh`.
+    What stands behind LEASE is the command's, options too: those of xnode come before LEASE. For machines at other
+    providers use `xnode ssh`.
     """
     with node.client() as client:
         lease_hash = find_lease(client, lease)["lease_hash"]

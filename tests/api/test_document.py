@@ -285,6 +285,18 @@ def test_somebody_else_s_lease_is_not_cancelled(running: Running, monkeypatch: p
     assert address_of("alice").hex() in refused.json()["error"]
 
 
+def test_the_list_of_vms_asks_the_providers_of_those_that_are_elsewhere(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = running.node.machines()
+    monkeypatch.setattr(running.node, "machines", lambda: (here, there._replace(driver="")))
+    running.node.heard.clear()
+    assert len(running.http.get("/vms").json()) == 2
+    assert running.node.heard == [("refresh_lease", (there.lease_hash,))]
+    running.node.faults["refresh_lease"] = Unavailable("deadline", "the node did not finish within 2 s")
+    assert len(running.http.get("/vms").json()) == 2
+
+
 def test_a_vm_is_told_of_also_where_its_provider_can_not_be_asked(running: Running) -> None:
     running.node.faults["refresh_lease"] = Unavailable("busy", "the node has too many calls under way", retryable=True)
     lease_hash = running.node.leases[LeaseState.ACCEPTED].hex()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import invoke
+from tests.support.command import Ended, invoke
 from xnode_cmd.main import COMMANDS, cli
 
 SUBCOMMANDS = {
@@ -47,7 +47,7 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     [
         ("status",), ("providers",), ("provider", "drain"),
         ("lease", "list"), ("lease", "request"), ("lease", "quote"), ("wallet", "balance"),
-        ("wallet", "claim"), ("wallet", "pending"), ("ssh", "ab"), ("ssh-config", "ab"), ("exec", "ab", "true"),
+        ("wallet", "claim"), ("wallet", "pending"), ("ssh", "ab"), ("ssh-config", "ab"),
         ("tunnel", "ab", "--stdio"), ("lease", "show", "ab"), ("lease", "cancel", "ab"), ("run",), ("genesis", "show"),
         ("lease", "events", "ab"), ("vm", "stop", "ab"), ("vm", "console", "ab"), ("vm", "metrics", "ab"),
         ("multisig", "address", "ab", "--threshold", "1"), ("multisig", "show", "ab" * 32),
@@ -55,11 +55,18 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     ],
 )  # fmt: skip
 def test_without_a_node_one_sentence_says_what_to_do(words: tuple[str, ...], tmp_path: Path) -> None:
-    ended = invoke(*words, "--data-dir", tmp_path / "none")
+    assert_one_sentence(invoke(*words, "--data-dir", tmp_path / "none"))
+
+
+def assert_one_sentence(ended: Ended) -> None:
     assert ended.status == 1
     assert ended.err.startswith("Error: ")
     assert len(ended.err.splitlines()) == 1
     assert "`xnode " in ended.err
+
+
+def test_what_stands_behind_the_lease_is_the_commands(tmp_path: Path) -> None:
+    assert_one_sentence(invoke("exec", "--data-dir", tmp_path / "none", "ab", "ls", "-d", "/tmp", "--timeout", "x"))
 
 
 def test_nobody_answers(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from xnode.api.bridge import DEADLINE_SECONDS
 from xnode.api.calls import Api
 from xnode.api.clients import client_of, share_of
 from xnode.core.faults import Unavailable
@@ -71,10 +72,10 @@ async def _steps(api: Api, lease_hash: Hash, seen: int) -> AsyncIterator[str]:
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def refresh(api: Api, lease_hash: Hash) -> None:
+async def refresh(api: Api, lease_hash: Hash, deadline_s: float = DEADLINE_SECONDS) -> None:
     """What the provider has done may be news; a node that is too busy to ask tells what it knows."""
     with contextlib.suppress(Unavailable):
-        await api.bridge.call(api.port.refresh_lease, lease_hash)
+        await api.bridge.call(api.port.refresh_lease, lease_hash, deadline_s=deadline_s)
 
 
 def _end(api: Api, lease_hash: Hash) -> str:

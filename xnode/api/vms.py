@@ -1,5 +1,6 @@
 """Machines of this node, as provider and as consumer: what they are, use and do; commands in them."""
 
+import asyncio
 from typing import Final
 
 from xnode.api.access import PROOF, proof_of
@@ -16,6 +17,8 @@ TIMEOUT_DEFAULT: Final = 30.0
 TIMEOUT_MAX: Final = 600
 MARGIN_SECONDS: Final = 10.0
 COMMAND_MAX: Final = 64 * 1024  # characters
+ASKED_MAX: Final = 64  # machines at other providers that one list asks about
+LOOK_SECONDS: Final = 2.0  # for all of them
 
 STEER_SECONDS_MAX: Final = 660.0  # beyond the longest boot
 
@@ -48,7 +51,9 @@ RESULT: Final = record(exit_code=NUMBER, stdout=TEXT, stderr=TEXT, duration_ms=I
 
 
 async def list_vms(api: Api, asked: Asked) -> list[dict[str, object]]:  # noqa: ARG001 every handler has one shape
-    """By lease hash."""
+    """By lease hash; of machines at other providers what these say now, where they answer soon."""
+    elsewhere = [machine.lease_hash for machine in api.port.machines() if not machine.driver]
+    await asyncio.gather(*(refresh(api, lease_hash, LOOK_SECONDS) for lease_hash in elsewhere[:ASKED_MAX]))
     return rendered(api.port.machines(), machine_json)
 
 
@@ -104,7 +109,7 @@ def _steering(verb: Verb) -> Call:
 
 
 CALLS: Final = (
-    Call("GET", "/vms", "All machines of this node", list_vms, listing(MACHINE)),
+    Call("GET", "/vms", "All machines of this node", list_vms, listing(MACHINE), price=5),
     Call("GET", "/vms/{hash}", "One machine by its lease's hash", get_vm, MACHINE, (404,)),
     Call(
         "POST",
