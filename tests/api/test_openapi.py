@@ -203,7 +203,11 @@ def test_submitting_blocks(running: Running) -> None:
         rival = node.alice.send(view, address_of("dave"), 6)
         forged = good._replace(balance=good.balance + 1)
         far = node.alice.send(view, address_of("dave"), 5, previous=bytes(31) + b"x")
+        wrong = node.alice.send(view, address_of("dave"), 5, balance=good.balance + 1)
 
+    said = running.http.post("/blocks", json=block_to_json(wrong)).json()
+    assert said["code"] == "bad_balance"
+    assert f"must be {good.balance}" in said["error"], "which bound it breaks"
     assert running.http.post("/blocks", json=block_to_json(forged)).json()["code"] == "bad_signature"
     gap = running.http.post("/blocks", json=block_to_json(far))
     assert (gap.status_code, gap.json()["code"], gap.json()["retryable"]) == (503, "gap_previous", True)
