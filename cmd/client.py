@@ -9,6 +9,7 @@ import click
 import httpx
 
 READ_TIMEOUT_S: Final = 40.0  # longer than the node takes at most, so that its reason comes through
+ANSWER_MARGIN_S: Final = 40.0  # the same, beyond the time that a call itself gives the node
 LIST_LIMIT: Final = 1000  # the most entries that the API gives in one answer
 
 

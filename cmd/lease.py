@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from xnode.core.values import NS
-from xnode_cmd.client import ApiRefusal
+from xnode_cmd.client import ANSWER_MARGIN_S, ApiRefusal
 from xnode_cmd.lease_keys import LeaseKeys, read_public_key
 from xnode_cmd.leases import find_lease, own_leases
 from xnode_cmd.node_access import NodeAccess, with_node
@@ -17,7 +17,6 @@ from xnode_cmd.output import json_option, print_json, print_table, seconds_left,
 TIMEOUT_DEFAULT_S: Final = 120
 TIMEOUT_MAX_S: Final = 600
 QUOTE_TIMEOUT_S: Final = 30  # as long as anybody waits for a first offer
-ANSWER_MARGIN_S: Final = 40  # beyond what the node takes, so that its reason comes through
 REFUSED_FOR_GOOD: Final = range(400, 500)  # then nobody gives a machine, and its key opens nothing
 OPEN_STATES: Final = ("created", "accepted")
 STATES: Final = ("created", "accepted", "settled", "cancelled", "unfulfilled")

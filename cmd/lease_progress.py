@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from xnode_cmd.client import ApiClient, ApiRefusal
+from xnode_cmd.client import ANSWER_MARGIN_S, ApiClient, ApiRefusal
 from xnode_cmd.node_access import NodeAccess
 from xnode_cmd.output import progress, short
 
@@ -19,7 +19,6 @@ POLL_S: Final = 0.5
 STILL_WAITING_S: Final = 10.0  # how often a line is printed though nothing has changed
 LAST_STEP: Final = "accepted"  # the request's own end says the same
 LONG_HEX: Final = re.compile(r"\b[0-9a-f]{64}\b")
-ANSWER_MARGIN_S: Final = 40.0  # beyond the request's own timeout, and what the node may take besides
 
 
 def step_text(event: dict[str, Any]) -> str:

@@ -1,10 +1,10 @@
 """docs/protocol.md says what the code does: its tables are compared with the types and constants themselves."""
 
 import re
-from pathlib import Path
 
 import pytest
 
+from tests.support.tree import ROOT
 from xnode.core import directory, market, price, provision, timekeeping, votes
 from xnode.core.attestations import ATTESTATIONS_MAX
 from xnode.core.blocks import BLOCK_BYTES_MAX, BODIES
@@ -23,7 +23,7 @@ from xnode.roles.progress import METHOD as PROGRESS_METHOD
 from xnode.roles.topics import RATES
 from xnode.roles.vote_exchange import BLOCK_METHOD, VOTES_METHOD
 
-PAGE = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 
 
 def table(first: str) -> list[list[str]]:

@@ -35,7 +35,7 @@ RULES: Final = {
     Outcome.BAD_BALANCE: "its balance does not follow from the one before it; take that of the account's frontier",
     Outcome.BAD_AMOUNT: "its amount is zero, or not what the price formula gives; compute it by the network's rates",
     Outcome.BAD_DESTINATION: "its destination is its own account, or one that can't sign; name another",
-    Outcome.BAD_RESOURCES: "it asks for no resources, or for more than the limit; ask for one, within the limits",
+    Outcome.BAD_RESOURCES: "it asks for no resources, or for more than the limit; ask for at least one, within",
     Outcome.BAD_DURATION: "its duration is outside the network's range; choose one within it",
     Outcome.BAD_MULTIPLIER: "its multiplier is outside 500 to 10000; choose one within",
     Outcome.BAD_KEY: "its SSH key, or one of its keyset, is no ed25519 public key; give a real one",
@@ -93,7 +93,7 @@ async def submit_block(api: Api, asked: Asked) -> dict[str, object]:
         raise Unavailable(str(outcome), f"the block waits: {RULES[outcome]}", retryable=True)
     if outcome not in GOOD:
         rule = RULES.get(outcome, "it breaks a rule")
-        raise CallerFault(str(outcome), f"the block is refused: {rule}" + f" ({detail})" * bool(detail))
+        raise CallerFault(str(outcome), f"the block is refused: {rule} ({detail})")
     return {"hash": block_hash(api.port.genesis.network_key, block).hex(), "outcome": str(outcome)}
 
 

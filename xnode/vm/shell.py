@@ -227,9 +227,10 @@ def check_command(command: str, timeout: float) -> None:
 
 def unreachable(error: BaseException) -> MachineFault:
     """The fault for a machine whose SSH server did not answer as it should; its own words are evidence only."""
-    why = error.strerror or str(error) if isinstance(error, OSError) else ""
-    message = f"the machine can't be reached by SSH ({': '.join(filter(None, (type(error).__name__, why)))})"
-    return MachineFault("ssh_unreachable", message, retryable=True, evidence="" if why else str(error))
+    name = type(error).__name__
+    ours = (error.strerror or str(error)) if isinstance(error, OSError) else ""
+    message = f"the machine can't be reached by SSH ({f'{name}: {ours}' if ours else name})"
+    return MachineFault("ssh_unreachable", message, retryable=True, evidence="" if ours else str(error))
 
 
 def _check_bytes(count: int) -> bytes:
